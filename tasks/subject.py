@@ -1,4 +1,4 @@
-"""What the built-in tasks measure: one LMM, its SAEs, and the images, questions and roles around them.
+"""What the built-in tasks measure: one LMM, its SAEs, and the images and questions around them.
 
 Everything costly is made on first use, so a task pays only for what it touches.
 """
@@ -23,7 +23,7 @@ UNTRAINED = "untrained"
 
 
 class Provider(Protocol):
-    """Where images, questions and embedded models come from. The testbed is one; reached by name."""
+    """Where images, questions and embedded models come from. The testbed is one, by name."""
 
     revision: str
     """Changes whenever an image, a question or a label could."""
