@@ -6,14 +6,21 @@ and the planted subject of the testbed are interchangeable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+
+class NotInModelError(UsageError, ValueError):
+    """A layer, word or capability that the loaded model does not have."""
 
 
 class TokenKind(IntEnum):
@@ -73,6 +80,34 @@ class Batch:
 
     def __len__(self) -> int:
         return int(self.kinds.shape[0])
+
+
+def resolve_hookpoint(ref: str | int, modules: Sequence[str], model: str) -> Hookpoint:
+    """The hookpoint meant by `ref` in a model whose decoder blocks live at `modules`, in order.
+
+    `ref` is a 1-based number (or its digits), a published 0-based name (`model.layers.24`, `layers.24`) or
+    a block's real path. Raises `NotInModelError` beyond the model's depth and for anything else.
+    """
+    index = _block_index(ref, modules)
+    if index is None:
+        raise NotInModelError(
+            f"{ref!r} is no layer of {model}; write a number from 1 to {len(modules)}, "
+            f"or model.layers.0 to model.layers.{len(modules) - 1}"
+        )
+    return Hookpoint(f"model.layers.{index}", index, modules[index])
+
+
+def _block_index(ref: str | int, modules: Sequence[str]) -> int | None:
+    if isinstance(ref, str) and ref in modules:
+        return list(modules).index(ref)
+    published = re.fullmatch(r"(?:model\.)?layers\.(\d+)", str(ref))
+    if published:
+        index = int(published[1])
+    elif re.fullmatch(r"\d+", str(ref)):
+        index = int(ref) - 1
+    else:
+        return None
+    return index if 0 <= index < len(modules) else None
 
 
 Hook = Callable[["Tensor", Batch], "Tensor"]

@@ -1,0 +1,184 @@
+"""Any `AutoModelForImageTextToText` of transformers behind the LMM protocol."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from .blocks import decoder_blocks
+from .lmm import Batch, Hook, Hookpoint, NotInModelError, Prompt, TokenKind, resolve_hookpoint
+from .places import image_boxes
+
+# What a processor may return beside the model's own inputs.
+_NOT_FOR_MODEL = ("token_type_ids",)
+
+
+class _Stop(Exception):
+    """Ends a forward after the last hookpoint; never leaves this file."""
+
+
+class TransformersLMM:
+    """An LMM from a transformers model and its processor. Prompts are padded on the left."""
+
+    def __init__(self, model: Any, processor: Any, name: str, identity: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.processor = processor
+        self.name = name
+        self.identity = identity
+        self._blocks = decoder_blocks(model)
+        self._paths = list(self._blocks)
+        text_config = model.config.get_text_config(decoder=True)
+        self.n_layers = len(self._blocks)
+        self.d_model = int(text_config.hidden_size)
+        self._image_token = _image_token_id(model.config, processor)
+        self._accepts = set(inspect.signature(model.forward).parameters)
+        self._own_positions = any(hasattr(part, "get_rope_index") for part in model.modules())
+        processor.tokenizer.padding_side = "left"
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+
+    def hookpoint(self, ref: str | int) -> Hookpoint:
+        return resolve_hookpoint(ref, self._paths, self.name)
+
+    def prepare(self, prompts: Sequence[Prompt]) -> Batch:
+        if not prompts:
+            raise ValueError("a batch needs at least one prompt")
+        images = [prompt.image.convert("RGB") for prompt in prompts if prompt.image is not None]
+        texts = [self._chat(prompt) for prompt in prompts]
+        bos = self.processor.tokenizer.bos_token
+        encoded = self.processor(
+            text=texts,
+            images=images or None,
+            padding=True,
+            return_tensors="pt",
+            add_special_tokens=not (bos and texts[0].startswith(bos)),
+        )
+        inputs = {k: v.to(self.device) for k, v in encoded.items() if k not in _NOT_FOR_MODEL}
+        inputs.update(self._positions(inputs["attention_mask"]))
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        kinds = self._kinds(inputs["input_ids"], inputs["attention_mask"])
+        return Batch(inputs, kinds, image_boxes(prompts, self.processor, kinds))
+
+    def forward(
+        self,
+        batch: Batch,
+        hooks: Mapping[Hookpoint, Hook] | None = None,
+        stop_after: Hookpoint | None = None,
+    ) -> Tensor | None:
+        extra: dict[str, Any] = {"use_cache": False}
+        if "logits_to_keep" in self._accepts:
+            extra["logits_to_keep"] = 1
+        try:
+            with self._hooked(hooks or {}, lambda module: batch, stop_after):
+                return self.model(**batch.inputs, **extra).logits[:, -1]  # type: ignore[no-any-return]
+        except _Stop:
+            return None
+
+    def generate(
+        self, batch: Batch, max_new_tokens: int, hooks: Mapping[Hookpoint, Hook] | None = None
+    ) -> list[str]:
+        views = _StepViews(batch)
+        inputs = {k: v for k, v in batch.inputs.items() if k != "position_ids"}
+        with torch.no_grad(), self._hooked(hooks or {}, views.of, None):
+            tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        answers = tokens[:, batch.kinds.shape[1] :]
+        texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    def token_id(self, word: str) -> int:
+        tokenizer = self.processor.tokenizer
+        # A vocabulary of word pieces holds the word with its leading space; a word-level one without.
+        for text in (word, f" {word}"):
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+                return int(ids[0])
+        raise NotInModelError(f"{word!r} is not one entry of the vocabulary of {self.name}; choose another word")
+
+    def _chat(self, prompt: Prompt) -> str:
+        content = [{"type": "image"}] if prompt.image is not None else []
+        content.append({"type": "text", "text": prompt.text})
+        turn = [{"role": "user", "content": content}]
+        if getattr(self.processor, "chat_template", None) is None:
+            raise UsageError(f"{self.name} has no chat template; save one with its processor")
+        return self.processor.apply_chat_template(turn, add_generation_prompt=True)  # type: ignore[no-any-return]
+
+    def _positions(self, mask: Tensor) -> dict[str, Tensor]:
+        """Positions counted from each row's first real token, so that padding changes nothing."""
+        if "position_ids" not in self._accepts or self._own_positions:
+            return {}
+        return {"position_ids": (mask.cumsum(1) - 1).clamp_min(0)}
+
+    def _kinds(self, ids: Tensor, mask: Tensor) -> Tensor:
+        kinds = torch.full_like(ids, TokenKind.TEXT, dtype=torch.int8)
+        kinds[ids == self._image_token] = TokenKind.IMAGE
+        bos = self.processor.tokenizer.bos_token_id
+        if bos is not None:
+            kinds[ids == bos] = TokenKind.BOS
+        kinds[mask == 0] = TokenKind.PAD
+        return kinds
+
+    @contextmanager
+    def _hooked(
+        self,
+        hooks: Mapping[Hookpoint, Hook],
+        batch_of: Callable[[Tensor], Batch],
+        stop_after: Hookpoint | None,
+    ) -> Iterator[None]:
+        handles = []
+        try:
+            for hookpoint, hook in hooks.items():
+                handles.append(self._blocks[hookpoint.module].register_forward_hook(_adapt(hook, batch_of)))
+            if stop_after is not None:
+                handles.append(self._blocks[stop_after.module].register_forward_hook(_stop))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+class _StepViews:
+    """The batch as a hook sees it: whole on the prefill, one new text token a row on each decoded one."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._prefill = batch
+        self._decoded: Batch | None = None
+
+    def of(self, x: Tensor) -> Batch:
+        if x.shape[1] == self._prefill.kinds.shape[1] and self._decoded is None:
+            return self._prefill
+        if self._decoded is None:
+            kinds = self._prefill.kinds.new_full((x.shape[0], 1), TokenKind.TEXT)
+            self._decoded = Batch({}, kinds, self._prefill.boxes)
+        return self._decoded
+
+
+def _adapt(hook: Hook, batch_of: Callable[[Tensor], Batch]) -> Callable[..., Any]:
+    """A torch forward hook: some releases' blocks return the tensor, others a tuple that starts with it."""
+
+    def forward_hook(module: nn.Module, args: Any, output: Any) -> Any:
+        if isinstance(output, tuple):
+            return (hook(output[0], batch_of(output[0])), *output[1:])
+        return hook(output, batch_of(output))
+
+    return forward_hook
+
+
+def _stop(module: nn.Module, args: Any, output: Any) -> None:
+    raise _Stop
+
+
+def _image_token_id(config: Any, processor: Any) -> int:
+    for holder, field in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+        value = getattr(holder, field, None)
+        if value is not None:
+            return int(value)
+    raise UsageError(f"{type(processor).__name__} names no image token; this model family is not supported yet")

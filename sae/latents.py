@@ -1,0 +1,68 @@
+"""Sparse latents of images, one image at a time, from one forward a batch for all SAEs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from .lmm import LMM, Batch, Prompt, TokenKind
+from .progress import Progress, Quiet
+from .residual import capture
+from .topk import Latents, TrainedSae
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """One image's tokens through every SAE."""
+
+    index: int
+    """Place of the prompt in the input."""
+    boxes: Tensor
+    """`(tokens, 4)` in pixels of the original image."""
+    latents: Sequence[Latents]
+    """One per SAE, in the order given: each `(tokens, k)`."""
+
+
+def encode_images(
+    lmm: LMM,
+    saes: Sequence[TrainedSae],
+    prompts: Iterable[Prompt],
+    batch_size: int = 32,
+    progress: Progress | None = None,
+    total: int | None = None,
+) -> Iterator[EncodedImage]:
+    """The latents on each prompt's image tokens, streamed in order; only one batch is in memory at a time."""
+    index = 0
+    source = iter(prompts)
+    with (progress or Quiet()).step("encoding images", total) as step:
+        while group := list(islice(source, batch_size)):
+            for encoded in _encode(lmm, saes, group, index):
+                yield encoded
+            index += len(group)
+            step.advance(len(group))
+
+
+def _encode(lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt], start: int) -> Iterator[EncodedImage]:
+    with torch.no_grad():
+        batch = lmm.prepare(group)
+        mask = _image_tokens(batch)
+        residual = capture(lmm, batch, [*dict.fromkeys(sae.hookpoint for sae in saes)])
+        images = {hookpoint: x[mask.to(x.device)] for hookpoint, x in residual.items()}
+        flat = [sae.sae.encode(images[sae.hookpoint]) for sae in saes]
+    counts = mask.sum(1).tolist()
+    per_sae = [_split(latents, counts) for latents in flat]
+    for row in range(len(group)):
+        yield EncodedImage(start + row, batch.boxes[row], [latents[row] for latents in per_sae])
+
+
+def _split(latents: Latents, counts: list[int]) -> list[Latents]:
+    return [Latents(*pair) for pair in zip(*(tensor.split(counts) for tensor in latents), strict=True)]
+
+
+def _image_tokens(batch: Batch) -> Tensor:
+    """Image tokens that have a place, and so a box."""
+    return torch.isin(batch.kinds, batch.kinds.new_tensor([TokenKind.IMAGE, TokenKind.TILE]))

@@ -1,0 +1,79 @@
+"""From a reference to an LMM."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from .lmm import LMM
+
+_BY_NAME = {"testbed": "..testbed.provider", "testbed:planted": "..testbed.planted"}
+_HASHED = (".safetensors", ".json", ".jinja")
+
+
+def load_lmm(ref: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> LMM:
+    """`testbed`, `testbed:planted`, a folder, or a hub id `owner/name[@revision]`.
+
+    On a CPU the default dtype is float32: half precision is slower there. Raises `UsageError` in one line
+    for a missing folder, an unknown id and weights that can't be read.
+    """
+    if str(ref) in _BY_NAME:
+        lmm: LMM = import_module(_BY_NAME[str(ref)], __package__).load_lmm()
+        return lmm
+    folder = Path(ref).expanduser()
+    if folder.is_dir():
+        return _load(str(folder), None, folder.name, folder_identity(folder), device, dtype)
+    model_id, _, revision = str(ref).partition("@")
+    if model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
+        raise UsageError(f"no model folder at {ref}; give a folder, a hub id owner/name[@revision], or 'testbed'")
+    return _load(model_id, revision or None, str(ref), None, device, dtype)
+
+
+def _load(
+    source: str,
+    revision: str | None,
+    name: str,
+    identity: str | None,
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+) -> LMM:
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from .hf import TransformersLMM
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+    try:
+        processor = AutoProcessor.from_pretrained(source, revision=revision)
+        model: Any = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"can't load a model from {source}: {reason}") from error
+    identity = identity or str(getattr(model.config, "_commit_hash", None) or revision)
+    return TransformersLMM(model.to(device), processor, name, identity)
+
+
+def folder_identity(folder: Path) -> str:
+    """sha256 over the weights, configs and templates of a model folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _HASHED:
+            stat = file.stat()
+            digest.update(f"{file.name} {_file_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_sha256(file: Path, size: int, mtime_ns: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

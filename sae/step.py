@@ -1,0 +1,174 @@
+"""One training step of a TopK SAE without autograd, and its autograd twin.
+
+Loss: FVU of the batch + alpha * AuxK. Only chosen latents meet their decoder rows, and both weight gradients
+are bags over sorted (token, latent) pairs; the encoder product is the one dense thing.
+
+AuxK lets the dead latents with the largest pre-activations explain the (detached) error. Their values are
+pre-activations *without* ReLU: a dead latent is one whose ReLU is shut, and behind a shut ReLU no gradient
+would reach its encoder row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .sparse import row_dots, rows_gradient, weighted_rows
+from .topk import Latents, TopK
+
+
+@dataclass(frozen=True)
+class AuxK:
+    """How dead latents are pulled back."""
+
+    alpha: float = 1 / 32
+    k: int = 32
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Of the loss, for every parameter; the same shapes as the SAE's."""
+
+    loss: Tensor
+    W_enc: Tensor
+    b_enc: Tensor
+    W_dec: Tensor
+    b_dec: Tensor
+
+    def of_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.W_enc, self.b_enc, self.W_dec, self.b_dec
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What one encoder product gives: the latents, the reconstruction's error, and AuxK's choice."""
+
+    latents: Latents
+    error: Tensor
+    """`(tokens, d_model)`: reconstruction minus x."""
+    aux: Latents | None
+    """Chosen dead latents with their raw pre-activations; None without any."""
+
+
+def variance(x: Tensor) -> Tensor:
+    """Sum over tokens of the squared distance from the batch mean: what FVU divides by."""
+    return (x - x.mean(0)).pow(2).sum().clamp_min(torch.finfo(x.dtype).tiny)
+
+
+@torch.no_grad()
+def forward(sae: TopK, x: Tensor, dead: Tensor | None = None, auxk: AuxK | None = None) -> Forward:
+    """x `(tokens, d_model)`; `dead` `(n_latents,)` bool."""
+    pre = sae.pre_activations(x)
+    values, indices = pre.topk(sae.k, sorted=False)
+    latents = Latents(indices, values.relu())
+    return Forward(latents, sae.decode(latents) - x, _choose_dead(pre, dead, auxk))
+
+
+def _choose_dead(pre: Tensor, dead: Tensor | None, auxk: AuxK | None) -> Latents | None:
+    if dead is None or auxk is None or auxk.alpha == 0:
+        return None
+    rows = dead.nonzero()[:, 0]
+    if len(rows) == 0:
+        return None
+    values, places = pre[:, rows].topk(min(auxk.k, len(rows)), sorted=False)
+    return Latents(rows[places], values)
+
+
+@torch.no_grad()
+def gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> Gradients:
+    """The gradients of the loss at a finished `forward`, by hand."""
+    centred = x - sae.b_dec
+    total = variance(x)
+    loss = done.error.pow(2).sum() / total
+    pairs = _pull(sae, done.latents, done.error * (2 / total), centred)
+    # A slot that ReLU shut passes nothing back.
+    grads = _encoder(sae, pairs, done.latents.indices, done.latents.values > 0, centred)
+    g_dec = pairs.g_dec
+    g_bias = pairs.upstream.sum(0)
+    if done.aux is not None and auxk is not None:
+        miss = weighted_rows(sae.W_dec, *done.aux) + done.error
+        weight = auxk.alpha / total
+        loss = loss + weight * miss.pow(2).sum()
+        aux = _pull(sae, done.aux, miss * (2 * weight), centred)
+        more = _encoder(sae, aux, done.aux.indices, None, centred)
+        grads = (grads[0] + more[0], grads[1] + more[1])
+        g_dec = g_dec + aux.g_dec
+    # b_dec also sits before the encoder, with a minus.
+    return Gradients(loss, grads[0], grads[1], g_dec, g_bias - grads[1] @ sae.W_enc)
+
+
+@dataclass(frozen=True)
+class _Pull:
+    upstream: Tensor
+    g_values: Tensor
+    g_dec: Tensor
+
+
+def _pull(sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor) -> _Pull:
+    g_values = row_dots(sae.W_dec, latents.indices, upstream)
+    return _Pull(upstream, g_values, rows_gradient(sae.n_latents, *latents, upstream))
+
+
+def _encoder(
+    sae: TopK, pull: _Pull, indices: Tensor, open_: Tensor | None, centred: Tensor
+) -> tuple[Tensor, Tensor]:
+    g_pre = pull.g_values if open_ is None else pull.g_values * open_
+    bias = g_pre.new_zeros(sae.n_latents).index_add_(0, indices.reshape(-1), g_pre.reshape(-1))
+    return rows_gradient(sae.n_latents, indices, g_pre, centred), bias
+
+
+def autograd_gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> Gradients:
+    """The same by autograd, given the same support: the oracle of `gradients`."""
+    with torch.enable_grad():
+        tensors = [t.detach().clone().requires_grad_() for t in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)]
+        twin = TopK(*tensors, sae.k)
+        pre = twin.pre_activations(x)
+        values = pre.gather(1, done.latents.indices).relu()
+        decoded = torch.einsum("tk,tkd->td", values, twin.W_dec[done.latents.indices]) + twin.b_dec
+        total = variance(x)
+        loss = (decoded - x).pow(2).sum() / total
+        if done.aux is not None and auxk is not None:
+            raw = pre.gather(1, done.aux.indices)
+            explained = torch.einsum("tk,tkd->td", raw, twin.W_dec[done.aux.indices])
+            loss = loss + auxk.alpha / total * (explained - (x - decoded).detach()).pow(2).sum()
+        return Gradients(loss.detach(), *torch.autograd.grad(loss, tensors))
+
+
+class TopKTrainer:
+    """An SAE in training: Adam, unit-norm decoder rows, and when each latent last fired."""
+
+    def __init__(self, sae: TopK, lr: float, auxk: AuxK | None, dead_after: int) -> None:
+        """`dead_after`: tokens without firing that make a latent dead."""
+        self.sae = sae
+        self.auxk = auxk
+        self.dead_after = dead_after
+        self.silent_for = torch.zeros(sae.n_latents, dtype=torch.int64, device=sae.W_enc.device)
+        self._parameters = [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec]
+        self._adam = torch.optim.Adam(self._parameters, lr=lr, fused=True)
+
+    @property
+    def dead(self) -> Tensor:
+        """`(n_latents,)` bool."""
+        return self.silent_for >= self.dead_after
+
+    @torch.no_grad()
+    def step(self, x: Tensor, lr: float) -> Forward:
+        """Learn from `(tokens, d_model)`; returns the forward before the update."""
+        done = forward(self.sae, x, self.dead, self.auxk)
+        grads = gradients(self.sae, x, done, self.auxk)
+        # Only turning a decoder row can change anything: its length is fixed.
+        along = (grads.W_dec * self.sae.W_dec).sum(1, keepdim=True)
+        grads.W_dec.sub_(along * self.sae.W_dec)
+        for parameter, grad in zip(self._parameters, grads.of_parameters(), strict=True):
+            parameter.grad = grad
+        self._adam.param_groups[0]["lr"] = lr
+        self._adam.step()
+        self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
+        self._note_fired(done.latents, len(x))
+        return done
+
+    def _note_fired(self, latents: Latents, n_tokens: int) -> None:
+        self.silent_for += n_tokens
+        self.silent_for[latents.indices[latents.values > 0].long()] = 0
