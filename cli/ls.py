@@ -1,0 +1,81 @@
+"""`lmmsae-eval ls tasks|runs|saes`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from .options import SAES, json_option, print_json, runs_option
+from .table import print_table
+
+
+@click.command("ls")
+@click.argument("what", type=click.Choice(["tasks", "runs", "saes"]))
+@runs_option
+@click.option(
+    "--saes",
+    "sae_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=SAES,
+    show_default=True,
+    help="Where trained SAEs are.",
+)
+@json_option
+def command(
+    what: Literal["tasks", "runs", "saes"], output_dir: Path, sae_dir: Path, as_json: bool
+) -> None:
+    """List tasks (plugins included), runs, or SAEs."""
+    if what == "tasks":
+        rows = _tasks()
+    elif what == "runs":
+        rows = _runs(output_dir)
+    else:
+        rows = _saes(sae_dir)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(list(rows[0]), [[_cell(v) for v in row.values()] for row in rows])
+    else:
+        click.echo(f"no {what}", err=True)
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _tasks() -> list[dict[str, Any]]:
+    from ..harness.registry import TASKS
+
+    specs = {name: task.spec for name, task in TASKS.available().items()}
+    return [
+        {
+            "task": name,
+            "version": spec.version,
+            "protocols": list(spec.protocols),
+            "description": spec.description,
+        }
+        for name, spec in specs.items()
+    ]
+
+
+def _runs(folder: Path) -> list[dict[str, Any]]:
+    from ..harness.rundir import list_runs
+
+    return [
+        {
+            "run": run.id,
+            "status": run.status,
+            "created": str(run.document.get("created", "")),
+            "tasks": [task["name"] for task in run.tasks],
+            "samples": run.document.get("counts", {}).get("total", 0),
+        }
+        for run in list_runs(folder)
+    ]
+
+
+def _saes(folder: Path) -> list[dict[str, Any]]:
+    from ..sae.formats import list_saes
+
+    return list_saes(folder)

@@ -1,0 +1,89 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+RUNS = Path("runs")
+SAES = Path("saes")
+LEADERBOARD = Path("leaderboard")
+
+
+def split_commas(
+    _ctx: click.Context, _param: click.Parameter, values: Iterable[str]
+) -> tuple[str, ...]:
+    """`-t a,b -t c` is a, b, c; said twice is said once."""
+    items = (item.strip() for value in values for item in value.split(","))
+    return tuple(dict.fromkeys(item for item in items if item))
+
+
+def split_layers(
+    ctx: click.Context, param: click.Parameter, values: Iterable[str]
+) -> tuple[str | int, ...]:
+    """Bare numbers are the paper's, counted from 1; `model.layers.24` is counted from 0."""
+    return tuple(int(i) if i.isdecimal() else i for i in split_commas(ctx, param, values))
+
+
+def model_option(command: CommandT) -> CommandT:
+    return click.option(
+        "-m",
+        "--model",
+        default="testbed",
+        show_default=True,
+        metavar="REF",
+        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted.",
+    )(command)
+
+
+def layers_option(command: CommandT) -> CommandT:
+    return click.option(
+        "-l",
+        "--layers",
+        multiple=True,
+        callback=split_layers,
+        metavar="LIST",
+        help="8,25,32 (counted from 1) or model.layers.7 (from 0).  [default: three of the model]",
+    )(command)
+
+
+def seed_option(command: CommandT) -> CommandT:
+    return click.option("--seed", default=0, show_default=True, help="One seed for everything.")(
+        command
+    )
+
+
+def progress_option(command: CommandT) -> CommandT:
+    return click.option(
+        "--progress",
+        type=click.Choice(["auto", "rich", "plain", "none"]),
+        default="auto",
+        show_default=True,
+        help="auto: bars in a terminal, plain lines elsewhere; always on stderr.",
+    )(command)
+
+
+def json_option(command: CommandT) -> CommandT:
+    return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(command)
+
+
+def runs_option(command: CommandT) -> CommandT:
+    return click.option(
+        "-o",
+        "--output-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=RUNS,
+        show_default=True,
+        help="Where the runs are.",
+    )(command)
+
+
+def print_json(value: Any) -> None:
+    """Stable: sorted keys, no NaN."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))

@@ -1,0 +1,126 @@
+"""`lmmsae-eval run`: the main job."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from ..harness.progress import progress_for
+from .group import INTERRUPTED, Failure
+from .options import (
+    LEADERBOARD,
+    layers_option,
+    model_option,
+    progress_option,
+    runs_option,
+    seed_option,
+    split_commas,
+)
+
+if TYPE_CHECKING:
+    from ..harness.rundir import Run
+
+
+@click.command("run")
+@click.option(
+    "-t",
+    "--tasks",
+    multiple=True,
+    required=True,
+    callback=split_commas,
+    metavar="LIST",
+    help="iou,clip,consistency,halluc,dissect or a plugin's; `lmmsae-eval ls tasks` lists them.",
+)
+@click.option(
+    "-s",
+    "--sae",
+    "saes",
+    multiple=True,
+    metavar="REF",
+    help="A folder with SAEs; repeatable.  [default: trained here once, then kept]",
+)
+@layers_option
+@model_option
+@click.option(
+    "--judge",
+    metavar="REF",
+    help="openai/MODEL, a URL[#model] or replay:FILE.  [default: the testbed's labels]",
+)
+@click.option(
+    "--protocol", default="strict", show_default=True, help="Which rules the tasks follow."
+)
+@seed_option
+@click.option("--limit", type=click.IntRange(min=1), help="First N samples a task; marks the run.")
+@runs_option
+@click.option(
+    "--leaderboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=LEADERBOARD,
+    show_default=True,
+    help="The board that a complete run is added to.",
+)
+@progress_option
+def command(
+    tasks: tuple[str, ...],
+    saes: tuple[str, ...],
+    layers: tuple[str | int, ...],
+    model: str,
+    judge: str | None,
+    protocol: str,
+    seed: int,
+    limit: int | None,
+    output_dir: Path,
+    leaderboard: Path,
+    progress: Literal["auto", "rich", "plain", "none"],
+) -> None:
+    """Evaluate SAEs on tasks, write a report, add the run to the local leaderboard.
+
+    With --tasks alone everything runs on the embedded testbed: no network, GPU or key. Typed again,
+    the same command resumes what was stopped and reuses what is complete.
+    """
+    shown = progress_for(progress)
+    shown.say(f"{', '.join(tasks)} on {model}: loading")
+    from ..tasks.session import run as run_tasks
+
+    try:
+        run = run_tasks(
+            list(tasks),
+            saes=list(saes) or None,
+            layers=list(layers) or None,
+            model=model,
+            judge=judge,
+            protocol=protocol,
+            output_dir=output_dir,
+            seed=seed,
+            limit=limit,
+            progress=shown,
+        )
+    except KeyboardInterrupt:
+        message = f"interrupted; what was done is kept, go on with: {_typed()}"
+        raise Failure(message, INTERRUPTED) from None
+    _publish(run, output_dir, leaderboard)
+
+
+def _typed() -> str:
+    return shlex.join(["lmmsae-eval", *sys.argv[1:]])
+
+
+def _publish(run: Run, output_dir: Path, leaderboard: Path) -> None:
+    """Scores on stdout, the report beside the run, the run on the board."""
+    from ..leaderboards import build_site, submit
+    from ..reports.html import write_report
+    from .scores import print_scores
+
+    report = write_report(run, output_dir / f"{run.id}.html")
+    print_scores(run)
+    click.echo(f"run          {run.path}")
+    click.echo(f"report       {report}")
+    if run.status == "complete":
+        submit(run, leaderboard)
+        click.echo(f"leaderboard  {build_site(leaderboard)}")
+    else:
+        click.echo(f"leaderboard  not added: the run is {run.status}")

@@ -1,0 +1,114 @@
+"""A run's metric rows as a table: score with interval, n, coverage, null."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import click
+
+from ..harness.rundir import Run
+from .table import print_table
+
+Row = Mapping[str, Any]
+
+SPLITS = ("layer", "concept", "arm", "sae", "metric")
+NUMBERS = ("score", "interval", "n", "coverage", "null")
+
+
+def print_scores(run: Run, by: Sequence[str] = ()) -> None:
+    """The headline numbers, or all that `by` splits, with a heading that says what the run is."""
+    click.echo(heading(run))
+    rows = select(run, by)
+    if not rows:
+        click.echo("no metrics yet; type the run's command again to finish it")
+        return
+    columns = _columns(run, rows, by)
+    print_table(list(columns), [[cell(row) for cell in columns.values()] for row in rows], NUMBERS)
+
+
+def heading(run: Run) -> str:
+    """`iou-0123456789ab  complete  300 samples: 280 ok, 20 unscorable, 0 error`."""
+    counts = run.document.get("counts", {})
+    parts = ", ".join(f"{counts[s]} {s}" for s in ("ok", "unscorable", "error") if s in counts)
+    samples = f"  {counts['total']} samples: {parts}" if parts else ""
+    return f"{run.id}  {run.status}{samples}"
+
+
+def select(run: Run, by: Sequence[str] = ()) -> list[Row]:
+    """Headline metrics of the main arm over all concepts; `by` opens splits and sets the order."""
+    shown = _headline(run)
+    rows = [
+        row
+        for row in run.metrics
+        if ("metric" in by or (row["task"], row["metric"]) in shown)
+        and ("arm" in by or row["arm"] == "main")
+        and ("concept" in by or row["concept"] is None)
+    ]
+    # Python's sort is stable: rows that are equal in `by` stay in the task's own order.
+    return sorted(rows, key=lambda row: tuple(_sort_key(row[name]) for name in by))
+
+
+def score(row: Row) -> str:
+    return number(row["value"])
+
+
+def interval(row: Row) -> str:
+    if row["ci_low"] is None or row["ci_high"] is None:
+        return "-"
+    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
+def coverage(row: Row) -> str:
+    return f"{row['n_ok']}/{row['n_total']}"
+
+
+def number(value: float | None) -> str:
+    """Three decimals for what lies around 1, three digits for the rest."""
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def layer(row: Row) -> str:
+    """Both ways of counting: `2 (model.layers.1)`."""
+    return f"{row['layer']} ({row['hookpoint']})" if row["hookpoint"] else "all"
+
+
+def _headline(run: Run) -> set[tuple[str, str]]:
+    shown = set()
+    for task in run.tasks:
+        metrics = task["metrics"]
+        chosen = [m for m in metrics if m["headline"]] or metrics
+        shown |= {(task["name"], m["name"]) for m in chosen}
+    return shown
+
+
+def _columns(run: Run, rows: Sequence[Row], by: Collection[str]) -> dict[str, Callable[[Row], str]]:
+    titles = {(t["name"], m["name"]): m["title"] for t in run.tasks for m in t["metrics"]}
+    columns: dict[str, Callable[[Row], str]] = {
+        "task": lambda row: row["task"],
+        "layer": layer,
+        "metric": lambda row: titles.get((row["task"], row["metric"]), row["metric"]),
+    }
+    for name in ("concept", "arm", "sae"):
+        if name in by or (name == "sae" and _several_saes_a_layer(rows)):
+            columns[name] = _plain(name)
+    columns |= {"score": score, "interval": interval, "n": lambda row: str(row["n_ok"])}
+    columns |= {"coverage": coverage, "null": lambda row: number(row["null"])}
+    if any(row["note"] for row in rows):
+        columns["note"] = lambda row: row["note"] or ""
+    return columns
+
+
+def _several_saes_a_layer(rows: Sequence[Row]) -> bool:
+    pairs = {(row["hookpoint"], row["sae"]) for row in rows}
+    return len(pairs) > len({hookpoint for hookpoint, _ in pairs})
+
+
+def _plain(name: str) -> Callable[[Row], str]:
+    return lambda row: str(row[name] or "all")
+
+
+def _sort_key(value: Any) -> tuple[bool, Any]:
+    return (value is not None, value if value is not None else 0)

@@ -1,0 +1,28 @@
+"""`lmmsae-eval submit RUN --leaderboard DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .find import find_run
+from .options import LEADERBOARD, runs_option
+
+
+@click.command("submit")
+@click.argument("ref", metavar="RUN")
+@click.option(
+    "--leaderboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=LEADERBOARD,
+    show_default=True,
+    help="The board's folder; made when there is none.",
+)
+@runs_option
+def command(ref: str, leaderboard: Path, output_dir: Path) -> None:
+    """Add a complete run to a leaderboard and rebuild its page."""
+    from ..leaderboards import build_site, submit
+
+    submit(find_run(ref, output_dir), leaderboard)
+    click.echo(build_site(leaderboard))
