@@ -5,6 +5,7 @@
     * UnknownNameError
     * BadImageError
   * IncompleteError (3)
+  * ChatError (3)
   * RegressionError (4)
   * NotComparableError (5)
   * InvalidSubmissionError (6)
@@ -44,6 +45,12 @@ class BadImageError(UsageError):
 
 class IncompleteError(LmmsaeEvalError):
     """The run stopped before its end; the same command goes on with it."""
+
+    exit_code = 3
+
+
+class ChatError(LmmsaeEvalError):
+    """A chat model gave no usable reply to one request; the same command asks again."""
 
     exit_code = 3
 

@@ -1,0 +1,128 @@
+"""What is expensive to make and shared between tasks: kept by content key, in memory and on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from ..errors import UsageError
+from .identity import canonical, sha256
+from .writing import clear_errors
+
+T = TypeVar("T")
+
+_KEY_FILE = "key.json"
+_UNFINISHED = ".unfinished-"
+_STALE_SECONDS = 24 * 3600.0
+
+
+def cache_root() -> Path:
+    """`$LMMSAE_EVAL_CACHE`, or the platform's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("LMMSAE_EVAL_CACHE")
+    return Path(chosen) if chosen else user_cache_path("lmmsae-eval")
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """One thing on disk."""
+
+    kind: str
+    key: Mapping[str, Any]
+    path: Path
+
+
+class ArtefactStore:
+    """`get` builds a thing once per key. With a root and save/load it survives the process.
+
+    On disk: `root/kind/<sha256 of the key>/` with `key.json` beside the files of `save`. A folder is
+    written elsewhere and renamed, so a half-written one is never seen.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.path = root
+        self._memory: dict[tuple[str, str], Any] = {}
+
+    def get(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        build: Callable[[], T],
+        save: Callable[[T, Path], None] | None = None,
+        load: Callable[[Path], T] | None = None,
+    ) -> T:
+        """The thing of this kind and key. `save` fills an empty folder, `load` reads it back."""
+        digest = sha256(key)
+        if (kind, digest) not in self._memory:
+            self._memory[kind, digest] = self._find(kind, digest, key, build, save, load)
+        return cast("T", self._memory[kind, digest])
+
+    def ls(self) -> list[Artefact]:
+        """Everything on disk."""
+        if self.path is None or not self.path.is_dir():
+            return []
+        files = sorted(self.path.glob(f"*/*/{_KEY_FILE}"))
+        finished = [file for file in files if not file.parent.name.startswith(_UNFINISHED)]
+        return [Artefact(file.parent.parent.name, json.loads(file.read_text()), file.parent) for file in finished]
+
+    def _find(
+        self,
+        kind: str,
+        digest: str,
+        key: Mapping[str, Any],
+        build: Callable[[], T],
+        save: Callable[[T, Path], None] | None,
+        load: Callable[[Path], T] | None,
+    ) -> T:
+        if self.path is None or save is None or load is None:
+            return build()
+        folder = self.path / kind / digest
+        if (folder / _KEY_FILE).is_file():
+            return _read(folder, load)
+        thing = build()
+        _write(folder, key, lambda path: save(thing, path))
+        return thing
+
+
+def _read(folder: Path, load: Callable[[Path], T]) -> T:
+    try:
+        return load(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"cached {folder} can't be read ({error}); delete that folder and try again") from error
+
+
+def _write(folder: Path, key: Mapping[str, Any], save: Callable[[Path], None]) -> None:
+    with clear_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder.parent)
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
+        try:
+            save(unfinished)
+            (unfinished / _KEY_FILE).write_text(canonical(key))
+            _publish(unfinished, folder)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        # Another process was faster with the same content.
+        if not (folder / _KEY_FILE).is_file():
+            raise
+
+
+def _remove_stale(parent: Path) -> None:
+    """Folders of processes that were killed while writing."""
+    for folder in parent.glob(f"{_UNFINISHED}*"):
+        if time.time() - folder.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,278 @@
+"""Chat models behind roles (judge, explainer, refiner): any OpenAI-compatible endpoint, or a recording.
+
+Keys are read from the environment, sent to the endpoint, and written nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from ..errors import ChatError, UsageError
+from .identity import file_sha256, sha256
+from .rundir import JUDGE
+from .transcript import Transcript, recorded_replies
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+    from PIL.Image import Image
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+_OPENAI_URL = "https://api.openai.com/v1"
+_SECRET = re.compile(r"\b(sk|pk|key)-[\w*.-]{4,}")
+_REFUSED = {401, 403, 404}
+"""Wrong key, no permission, no such model: the same for every sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a chat model said."""
+
+    text: str
+    model: str
+    """The id that the endpoint says has answered."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    cached: bool = False
+    """Taken from this run's own transcript."""
+
+
+class ChatClient(Protocol):
+    """A chat model in a role."""
+
+    ref: str
+
+    def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
+        """One question of texts and pictures. `key` names the item; the same question asked under another key
+        is another question. Raises `ChatError` (this item) or `UsageError` (every item)."""
+
+    def describe(self) -> dict[str, Any]:
+        """JSON facts for `run.json` and the identity: provider, requested model, parameters. No key."""
+
+
+def chat_client(ref: str, role: str, transcript: Transcript) -> ChatClient:
+    """`openai/gpt-4o`, `http(s)://host[/v1][#model]`, or `replay:FILE` (a `judge.jsonl` or its run)."""
+    if ref.startswith("replay:"):
+        return ReplayChat(Path(ref.removeprefix("replay:")), role, transcript)
+    return OpenAIChat(ref, role, transcript)
+
+
+class OpenAIChat:
+    """The official client on OpenAI's or any compatible endpoint. Temperature 0; the client retries."""
+
+    def __init__(
+        self,
+        ref: str,
+        role: str = "judge",
+        transcript: Transcript | None = None,
+        *,
+        timeout: float = 60.0,
+        max_retries: int = 4,
+        max_tokens: int = 512,
+    ) -> None:
+        """Raises `UsageError` for a ref that is no endpoint and when the key is missing. Connects to nothing."""
+        self.ref = ref
+        self.role = role
+        self.max_tokens = max_tokens
+        self._endpoint = _Endpoint.parse(ref)
+        self._transcript = transcript or Transcript()
+        self._key = self._endpoint.key()
+        self._model = self._endpoint.model
+        self._options = {"timeout": timeout, "max_retries": max_retries}
+        self._opened: OpenAI | None = None
+
+    def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
+        digest = request_sha256(self.role, system, parts, key)
+        known = self._transcript.find(digest, self.ref)
+        if known is not None:
+            return Reply(known["reply"], known["served"], known["usage"], cached=True)
+        entry = _entry(self.role, self.ref, system, parts, key) | {"params": self._params()}
+        start = time.monotonic()
+        try:
+            reply = self._complete(system, parts)
+        except (ChatError, UsageError) as error:
+            self._record(entry, start, error={"type": type(error).__name__, "message": str(error)})
+            raise
+        self._record(entry, start, served=reply.model, reply=reply.text, usage=dict(reply.usage))
+        return reply
+
+    def describe(self) -> dict[str, Any]:
+        provider = "openai" if self._endpoint.hosted else "url"
+        return {"provider": provider, "requested": self.ref, "params": self._params()}
+
+    def _complete(self, system: str, parts: Sequence[str | Image]) -> Reply:
+        import openai
+
+        messages: list[Any] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": [_content(part) for part in parts]},
+        ]
+        try:
+            answer = self._client().chat.completions.create(
+                model=self._served_model(), messages=messages, temperature=0, extra_body=self._length()
+            )
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from None
+        except (openai.OpenAIError, ValueError) as error:
+            raise ChatError(self._clean(f"{self.ref} did not answer: {error or type(error).__name__}")) from None
+        return self._reply(answer)
+
+    def _reply(self, answer: Any) -> Reply:
+        """Endpoints send anything under status 200; only a text is a reply."""
+        choices = getattr(answer, "choices", None)
+        text = getattr(getattr(choices[0], "message", None), "content", None) if choices else None
+        if not isinstance(text, str) or not text.strip():
+            raise ChatError(f"{self.ref} sent no text; is it an OpenAI-compatible chat endpoint?")
+        usage = getattr(answer, "usage", None)
+        counts = {name: int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")}
+        return Reply(text, str(getattr(answer, "model", None) or self._served_model()), counts)
+
+    def _refusal(self, error: Any) -> ChatError | UsageError:
+        text = self._clean(f"{self.ref} refused with status {error.status_code}: {_message(error)}")
+        if error.status_code not in _REFUSED:
+            return ChatError(text)
+        return UsageError(f"{text}; check {KEY_VARIABLE} and the model's name")
+
+    def _served_model(self) -> str:
+        if not self._model:
+            models = self._client().models.list().data or []
+            if not models:
+                raise UsageError(f"{self.ref} lists no model; name one: {self.ref}#MODEL")
+            self._model = models[0].id
+        return self._model
+
+    def _client(self) -> OpenAI:
+        if self._opened is None:
+            from openai import DefaultHttpxClient, OpenAI
+
+            # A proxy of the environment can't reach this machine's own servers.
+            http = DefaultHttpxClient(trust_env=not self._endpoint.loopback)
+            url = self._endpoint.url
+            self._opened = OpenAI(api_key=self._key or "none", base_url=url, http_client=http, **self._options)
+        return self._opened
+
+    def _length(self) -> dict[str, int]:
+        """OpenAI's own models know only the new name, other servers often only the old one."""
+        return {"max_completion_tokens" if self._endpoint.hosted else "max_tokens": self.max_tokens}
+
+    def _params(self) -> dict[str, Any]:
+        return {"temperature": 0, "max_tokens": self.max_tokens}
+
+    def _record(self, entry: Mapping[str, Any], start: float, **result: Any) -> None:
+        self._transcript.record({**entry, **result, "seconds": round(time.monotonic() - start, 3)})
+
+    def _clean(self, text: str) -> str:
+        """Endpoints quote the key back in their errors."""
+        return _SECRET.sub("[key]", text.replace(self._key, "[key]") if self._key else text)
+
+
+class ReplayChat:
+    """Answers from a recording, by content: never by position, never by making something up."""
+
+    def __init__(self, file: Path, role: str = "judge", transcript: Transcript | None = None) -> None:
+        self.file = file / JUDGE if file.is_dir() else file
+        self.ref = f"replay:{file}"
+        self.role = role
+        self._transcript = transcript or Transcript()
+        if not self.file.is_file():
+            raise UsageError(f"no recording at {self.file}; name a {JUDGE} or a run that has one")
+        self._replies = recorded_replies(self.file)
+
+    def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
+        entry = self._replies.get(request_sha256(self.role, system, parts, key))
+        if entry is None:
+            raise ChatError(f"{self.file} has no reply for {key!r}; the prompt, the picture or the item differs")
+        if self._transcript.find(entry["request_sha256"], entry["requested"]) is None:
+            self._transcript.record(entry)
+        return Reply(entry["reply"], entry["served"], entry["usage"], cached=True)
+
+    def describe(self) -> dict[str, Any]:
+        requested = sorted({str(entry["requested"]) for entry in self._replies.values()})
+        return {"provider": "replay", "requested": requested, "file_sha256": file_sha256(self.file)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    url: str
+    model: str | None
+    hosted: bool
+
+    @classmethod
+    def parse(cls, ref: str) -> _Endpoint:
+        if ref.startswith("openai/") and len(ref) > len("openai/"):
+            return cls(_OPENAI_URL, ref.removeprefix("openai/"), hosted=True)
+        parts = urlsplit(ref)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"{ref!r} is no chat model; write openai/MODEL, http(s)://HOST/v1#MODEL or replay:FILE")
+        if parts.username or parts.password or parts.query:
+            raise UsageError(f"the address of {parts.hostname} holds credentials; put the key in {KEY_VARIABLE}")
+        path = parts.path.rstrip("/") or "/v1"
+        return cls(f"{parts.scheme}://{parts.netloc}{path}", parts.fragment or None, hosted=False)
+
+    @property
+    def loopback(self) -> bool:
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost"
+
+    def key(self) -> str | None:
+        """The key to send. None where none is needed, and never in clear text over a network."""
+        key = os.environ.get(KEY_VARIABLE)
+        if self.hosted and not key:
+            raise UsageError(f"no key for openai/{self.model}; set {KEY_VARIABLE}")
+        secret = self.loopback or self.url.startswith("https://")
+        return key if key and secret else None
+
+
+def request_sha256(role: str, system: str, parts: Sequence[str | Image], key: str) -> str:
+    """Digest of a question's content. Pictures count by their pixels, not by their encoding."""
+    return sha256({"role": role, "system": system, "key": key, "parts": [_part_document(part) for part in parts]})
+
+
+def _entry(role: str, ref: str, system: str, parts: Sequence[str | Image], key: str) -> dict[str, Any]:
+    return {
+        "key": key,
+        "role": role,
+        "request_sha256": request_sha256(role, system, parts, key),
+        "requested": ref,
+        "served": None,
+        "system": system,
+        "parts": [_part_document(part) for part in parts],
+        "params": {},
+        "reply": None,
+        "usage": None,
+        "seconds": 0.0,
+        "error": None,
+    }
+
+
+def _part_document(part: str | Image) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"text": part}
+    pixels = hashlib.sha256(part.convert("RGB").tobytes()).hexdigest()
+    return {"image_sha256": pixels, "size": list(part.size)}
+
+
+def _content(part: str | Image) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    buffer = BytesIO()
+    part.convert("RGB").save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+
+
+def _message(error: Any) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return str(body.get("message") or error.message)[:300]

@@ -1,0 +1,302 @@
+"""Intervals and tests. The unit that is resampled is the cluster; a cluster's samples stay together.
+
+Imports numpy and scipy inside functions: nothing heavy is loaded by importing this file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+T = TypeVar("T")
+Array = Any
+
+INSUFFICIENT = 20
+"""With fewer clusters a cell is printed as 'insufficient', not as a number."""
+
+_CHUNK = 4_000_000
+"""Numbers held at once while resampling."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value with its confidence interval. `low` and `high` are None where none can be given."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str | None
+    n: int
+    n_clusters: int
+
+    @property
+    def insufficient(self) -> bool:
+        return self.n_clusters < INSUFFICIENT
+
+
+def mean_interval(
+    values: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Mean over samples, with a cluster bootstrap (BCa, widened for few clusters).
+
+    When all values are equal a bootstrap shows no spread: 0/1 data then get Wilson's interval with
+    clusters as units, other data none.
+    """
+    if not len(values):
+        return Interval(None, None, None, None, 0, 0)
+    sums, counts = _cluster_totals(values, clusters)
+    value, groups = float(sums.sum() / counts.sum()), len(sums)
+    bare = Interval(value, None, None, None, len(values), groups)
+    if groups < 2:
+        return bare
+    if min(values) == max(values):
+        return _constant_interval(bare, level)
+    draws = _resampled_means(sums, counts, seed, resamples)
+    left_out = (sums.sum() - sums) / (counts.sum() - counts)
+    low, high = _bca(value, draws, left_out, level)
+    return replace(bare, low=low, high=high, method="cluster bootstrap (BCa)")
+
+
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """Wilson's interval of a share k/n of independent samples."""
+    from scipy.stats import binomtest
+
+    if n == 0:
+        return Interval(None, None, None, None, 0, 0)
+    bounds = binomtest(k, n).proportion_ci(level, method="wilson")
+    return Interval(k / n, float(bounds.low), float(bounds.high), "Wilson", n, n)
+
+
+def difference_interval(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of b - a over the same samples, clustered."""
+    differences = [y - x for x, y in zip(a, b, strict=True)]
+    interval = mean_interval(differences, clusters, seed=seed, resamples=resamples, level=level)
+    return replace(interval, method=interval.method and f"paired {interval.method}")
+
+
+def unpaired_difference(
+    a: Sequence[float],
+    clusters_a: Sequence[Hashable],
+    b: Sequence[float],
+    clusters_b: Sequence[Hashable],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+    level: float = 0.95,
+) -> Interval:
+    """Mean of b minus mean of a over different samples; each side's clusters are resampled alone."""
+    if not len(a) or not len(b):
+        return Interval(None, None, None, None, len(a) + len(b), 0)
+    totals_a, totals_b = _cluster_totals(a, clusters_a), _cluster_totals(b, clusters_b)
+    value = float(totals_b[0].sum() / totals_b[1].sum() - totals_a[0].sum() / totals_a[1].sum())
+    smaller = min(len(totals_a[0]), len(totals_b[0]))
+    bare = Interval(value, None, None, None, len(a) + len(b), smaller)
+    if smaller < 2:
+        return bare
+    draws = _resampled_means(*totals_b, seed + 1, resamples) - _resampled_means(*totals_a, seed, resamples)
+    if draws.min() == draws.max():
+        return bare
+    low, high = _percentiles(draws, smaller, level)
+    return replace(bare, low=low, high=high, method="unpaired cluster bootstrap (percentile)")
+
+
+def bootstrap_statistic(
+    lines_by_cluster: Mapping[Any, Sequence[T]],
+    statistic: Callable[[list[T]], float | None],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Any statistic of a list of samples, clusters resampled. Draws without a value are left out."""
+    import numpy as np
+
+    groups = list(lines_by_cluster.values())
+    everything = [line for group in groups for line in group]
+    value = statistic(everything) if everything else None
+    bare = Interval(value, None, None, None, len(everything), len(groups))
+    if value is None or len(groups) < 2:
+        return bare
+    random = np.random.default_rng(seed)
+    drawn = [_draw(groups, statistic, random) for _ in range(resamples)]
+    draws = np.array([number for number in drawn if number is not None], dtype=float)
+    if not len(draws) or draws.min() == draws.max():
+        return bare
+    low, high = _percentiles(draws, len(groups), level)
+    return replace(bare, low=low, high=high, method="cluster bootstrap (percentile)")
+
+
+def mcnemar_exact(b: int, c: int) -> float:
+    """Two-sided exact p of b against c discordant pairs. 1 when there are none."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0
+
+
+def sign_flip_permutation(
+    differences: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0, draws: int = 10_000
+) -> float:
+    """Two-sided p that paired differences are centred on 0; a whole cluster flips at once. Exact when small."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    sums, _ = _cluster_totals(differences, clusters)
+    if len(sums) < 2 or not sums.any():
+        return 1.0
+    result = permutation_test(
+        (sums,),
+        lambda x, axis: x.sum(axis=axis),
+        permutation_type="samples",
+        n_resamples=draws,
+        batch=_batch(len(sums)),
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def label_permutation(
+    a: Sequence[float],
+    clusters_a: Sequence[Hashable],
+    b: Sequence[float],
+    clusters_b: Sequence[Hashable],
+    *,
+    seed: int = 0,
+    draws: int = 10_000,
+) -> float:
+    """Two-sided p that two sets of clusters have the same mean; whole clusters change sides."""
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    (sums_a, counts_a), (sums_b, counts_b) = _cluster_totals(a, clusters_a), _cluster_totals(b, clusters_b)
+    sums, counts = np.concatenate([sums_a, sums_b]), np.concatenate([counts_a, counts_b])
+
+    def difference(x: Array, y: Array, axis: int) -> Array:
+        mean_x, mean_y = (sums[i].sum(axis=axis) / counts[i].sum(axis=axis) for i in (x, y))
+        return mean_y - mean_x
+
+    if len(sums_a) < 2 or len(sums_b) < 2:
+        return 1.0
+    result = permutation_test(
+        (np.arange(len(sums_a)), np.arange(len(sums_a), len(sums))),
+        difference,
+        permutation_type="independent",
+        n_resamples=draws,
+        batch=_batch(len(sums)),
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, floor = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = floor
+    return adjusted
+
+
+def auroc(scores: Sequence[float], labels: Sequence[bool | int]) -> float | None:
+    """Share of (positive, negative) pairs that the score orders rightly, ties half. None with one class only."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    positive = np.asarray(labels, dtype=bool)
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return None
+    rank_sum = float(rankdata(np.asarray(scores, dtype=float))[positive].sum())
+    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
+
+
+def _cluster_totals(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[ndarray, ndarray]:
+    """Per cluster, in order of appearance: sum and count, both `(clusters,)` float64."""
+    import numpy as np
+
+    if len(values) != len(clusters):
+        raise ValueError(f"{len(values)} values but {len(clusters)} clusters")
+    index: dict[Hashable, int] = {}
+    of_sample = [index.setdefault(cluster, len(index)) for cluster in clusters]
+    numbers = np.asarray(values, dtype=float)
+    return np.bincount(of_sample, numbers), np.bincount(of_sample).astype(float)
+
+
+def _resampled_means(sums: ndarray, counts: ndarray, seed: int, resamples: int) -> ndarray:
+    """`(resamples,)` means of clusters drawn with replacement."""
+    import numpy as np
+
+    random, groups = np.random.default_rng(seed), len(sums)
+    rows = max(1, _CHUNK // groups)
+    parts = []
+    for start in range(0, resamples, rows):
+        drawn = random.integers(0, groups, (min(rows, resamples - start), groups))
+        parts.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(parts)
+
+
+def _bca(value: float, draws: ndarray, left_out: ndarray, level: float) -> tuple[float, float]:
+    """Bias-corrected and accelerated bounds (Efron 1987); `left_out` are the jackknife values."""
+    import numpy as np
+    from scipy.special import ndtr, ndtri
+
+    below = (np.count_nonzero(draws < value) + np.count_nonzero(draws <= value)) / 2
+    bias = ndtri(np.clip(below / len(draws), 1 / len(draws), 1 - 1 / len(draws)))
+    skew = left_out.mean() - left_out
+    spread = float((skew**2).sum())
+    acceleration = float((skew**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
+    z = bias + np.array([-1.0, 1.0]) * _quantile(len(left_out), level)
+    low, high = np.quantile(draws, ndtr(bias + z / (1 - acceleration * z)))
+    return float(low), float(high)
+
+
+def _percentiles(draws: ndarray, groups: int, level: float) -> tuple[float, float]:
+    import numpy as np
+    from scipy.special import ndtr
+
+    tail = float(ndtr(-_quantile(groups, level)))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _quantile(groups: int, level: float) -> float:
+    """The normal quantile, widened as Student's t is (Hesterberg 2015): bootstraps of few clusters are narrow."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(groups - 1, 0.5 + level / 2)) * math.sqrt(groups / (groups - 1))
+
+
+def _constant_interval(bare: Interval, level: float) -> Interval:
+    if bare.value not in (0.0, 1.0):
+        return bare
+    shown = wilson(round(bare.value) * bare.n_clusters, bare.n_clusters, level)
+    return replace(bare, low=shown.low, high=shown.high, method="Wilson over clusters")
+
+
+def _draw(groups: Sequence[Sequence[T]], statistic: Callable[[list[T]], float | None], random: Any) -> float | None:
+    drawn = random.integers(0, len(groups), len(groups))
+    return statistic([line for i in drawn for line in groups[i]])
+
+
+def _batch(groups: int) -> int:
+    return max(1, _CHUNK // groups)
