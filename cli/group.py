@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from ..errors import LmmsaeEvalError
 
 DEBUG_VARIABLE = "LMMSAE_EVAL_DEBUG"
-INTERRUPTED = 130
 
 
-class Failure(click.ClickException):
-    """One line on stderr and an exit code."""
+class Interrupted(LmmsaeEvalError):
+    """Ctrl-C, with a word on how to go on."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(" ".join(message.split()))
-        self.exit_code = exit_code
+    exit_code = 130
 
 
 class LazyGroup(click.Group):
@@ -54,20 +52,19 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except LmmsaeEvalError as error:
-            if debugging(ctx):
-                raise
-            raise Failure(str(error), error.exit_code) from error
+            _fail(ctx, str(error), error.exit_code)
         except KeyboardInterrupt:
-            raise Failure("interrupted", INTERRUPTED) from None
+            _fail(ctx, "interrupted", Interrupted.exit_code)
         except Exception as error:
-            if debugging(ctx):
-                raise
-            raise Failure(_bug(error), LmmsaeEvalError.exit_code) from error
+            _fail(ctx, _bug(error), LmmsaeEvalError.exit_code)
 
 
-def debugging(ctx: click.Context) -> bool:
-    """Whether the user wants tracebacks: `--debug` before the command, or the variable."""
-    return bool(ctx.params.get("debug")) or bool(os.environ.get(DEBUG_VARIABLE))
+def _fail(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
+    """One line on stderr; the traceback only for those who ask for it."""
+    if ctx.params.get("debug") or os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    ctx.exit(exit_code)
 
 
 def _bug(error: Exception) -> str:

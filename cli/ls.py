@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from ..errors import UsageError
 from .options import SAES, json_option, print_json, runs_option
 from .table import print_table
 
@@ -69,13 +71,21 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
             "status": run.status,
             "created": str(run.document.get("created", "")),
             "tasks": [task["name"] for task in run.tasks],
-            "samples": run.document.get("counts", {}).get("total", 0),
+            "samples": sum(counts["total"] for counts in run.document.get("counts", {}).values()),
         }
         for run in list_runs(folder)
     ]
 
 
 def _saes(folder: Path) -> list[dict[str, Any]]:
-    from ..sae.formats import list_saes
+    return [_sae(file) for file in sorted(folder.rglob("cfg.json"))]
 
-    return list_saes(folder)
+
+def _sae(file: Path) -> dict[str, Any]:
+    """From the cfg alone: listing needs no weights."""
+    try:
+        cfg = json.loads(file.read_text(encoding="utf-8"))
+        shape = {"latents": cfg["num_latents"], "k": cfg["k"], "d_model": cfg["d_in"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{file} is not the cfg of an SAE ({error}); mend or remove it") from error
+    return {"sae": str(file.parent), **shape}

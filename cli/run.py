@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from ..harness.progress import progress_for
-from .group import INTERRUPTED, Failure
+from .group import Interrupted
 from .options import (
     LEADERBOARD,
     layers_option,
@@ -101,7 +101,7 @@ def command(
         )
     except KeyboardInterrupt:
         message = f"interrupted; what was done is kept, go on with: {_typed()}"
-        raise Failure(message, INTERRUPTED) from None
+        raise Interrupted(message) from None
     _publish(run, output_dir, leaderboard)
 
 

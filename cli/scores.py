@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -29,9 +30,11 @@ def print_scores(run: Run, by: Sequence[str] = ()) -> None:
 
 def heading(run: Run) -> str:
     """`iou-0123456789ab  complete  300 samples: 280 ok, 20 unscorable, 0 error`."""
-    counts = run.document.get("counts", {})
-    parts = ", ".join(f"{counts[s]} {s}" for s in ("ok", "unscorable", "error") if s in counts)
-    samples = f"  {counts['total']} samples: {parts}" if parts else ""
+    counts = Counter[str]()
+    for of_task in run.document.get("counts", {}).values():
+        counts.update(of_task)
+    parts = ", ".join(f"{counts[status]} {status}" for status in ("ok", "unscorable", "error"))
+    samples = f"  {counts['total']} samples: {parts}" if counts else ""
     return f"{run.id}  {run.status}{samples}"
 
 
@@ -89,7 +92,7 @@ def _columns(run: Run, rows: Sequence[Row], by: Collection[str]) -> dict[str, Ca
     columns: dict[str, Callable[[Row], str]] = {
         "task": lambda row: row["task"],
         "layer": layer,
-        "metric": lambda row: titles.get((row["task"], row["metric"]), row["metric"]),
+        "metric": lambda row: str(titles.get((row["task"], row["metric"]), row["metric"])),
     }
     for name in ("concept", "arm", "sae"):
         if name in by or (name == "sae" and _several_saes_a_layer(rows)):
