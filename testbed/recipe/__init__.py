@@ -1,0 +1,1 @@
+"""How the testbed's models are trained, from drawn pictures to shipped weights."""

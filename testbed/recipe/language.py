@@ -1,0 +1,150 @@
+"""The language model learns second, behind the frozen tower, on many questions a picture at once.
+
+The questions on one picture are packed into one sequence: each sees the picture and itself alone
+(a four-dimensional mask) and starts at the same position, so the packed forward gives exactly the
+logits that separate forwards would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import LlavaForConditionalGeneration
+
+from .assembly import BOS, EOS, PAD, token_ids
+from .pictures import Pictures, highlighted, pixel_values, random_highlight
+from .words import Question, highlight_questions, picture_questions
+
+IGNORED = -100
+HIGHLIGHTS_A_STEP = 6
+PICTURES_A_STEP = 10
+
+
+@dataclass(slots=True)
+class Packed:
+    """`pixels` `(b, 3, 96, 96)`; the rest `(b, tokens)` over the text after BOS and the image."""
+
+    pixels: Tensor
+    ids: Tensor
+    segment: Tensor
+    """0 is padding, questions count from 1."""
+    sees: Tensor
+    position: Tensor
+    target: Tensor
+
+
+def pack(pixels: Tensor, asked: list[list[Question]], n_image: int) -> Packed:
+    """Lay the questions of each picture one after the other."""
+    ids = token_ids()
+    rows = [_pack_row(questions, ids, n_image) for questions in asked]
+    width = max(len(row[0]) for row in rows)
+    fill = (ids[PAD], 0, 0, 0, IGNORED)
+    columns = [
+        torch.tensor([row[i] + [fill[i]] * (width - len(row[i])) for row in rows]) for i in range(5)
+    ]
+    return Packed(pixels, columns[0], columns[1], columns[2].bool(), columns[3], columns[4])
+
+
+def _pack_row(questions: list[Question], ids: dict[str, int], n_image: int) -> list[list[int]]:
+    tokens: list[int] = []
+    segment: list[int] = []
+    sees: list[int] = []
+    position: list[int] = []
+    target: list[int] = []
+    for number, question in enumerate(questions, 1):
+        text = [ids[word] for word in question.text.split()]
+        answer = [ids[word] for word in question.answer.split()] + [ids[EOS]]
+        n, first = len(text) + len(answer) - 1, 1 + n_image * question.sees
+        tokens += (text + answer)[:-1]
+        target += [IGNORED] * (len(text) - 1) + answer
+        segment += [number] * n
+        sees += [int(question.sees)] * n
+        position += range(first, first + n)
+    return [tokens, segment, sees, position, target]
+
+
+def packed_logits(model: LlavaForConditionalGeneration, packed: Packed) -> Tensor:
+    """`(b, tokens, vocabulary)` at the text positions."""
+    inner = model.model
+    with torch.no_grad():
+        seen = inner.vision_tower(pixel_values=packed.pixels).last_hidden_state[:, 1:]
+    image = inner.multi_modal_projector(seen)
+    embed = inner.language_model.embed_tokens
+    n, n_image = packed.ids.shape[0], image.shape[1]
+    start = embed(torch.full((n, 1), token_ids()[BOS]))
+    states = inner.language_model(
+        inputs_embeds=torch.cat([start, image, embed(packed.ids)], 1),
+        attention_mask=_mask(packed, n_image),
+        position_ids=torch.cat(
+            [torch.arange(1 + n_image).expand(n, -1), packed.position], 1
+        ),
+        use_cache=False,
+    ).last_hidden_state
+    return model.lm_head(states[:, 1 + n_image :])
+
+
+def _mask(packed: Packed, n_image: int) -> Tensor:
+    """`(b, 1, t, t)` bool: prefix for those that see, own segment for all, never the future."""
+    n, prefix = packed.ids.shape[0], 1 + n_image
+    segment = torch.cat([torch.zeros(n, prefix, dtype=torch.long), packed.segment], 1)
+    sees = torch.cat([torch.ones(n, prefix, dtype=torch.bool), packed.sees], 1)
+    total = segment.shape[1]
+    own = segment[:, :, None] == segment[:, None, :]
+    is_prefix = torch.arange(total) < prefix
+    visible = own | (is_prefix[None, None, :] & sees[:, :, None])
+    visible |= torch.arange(total)[None, None, :] == 0  # BOS is always there
+    return (visible & torch.ones(total, total, dtype=torch.bool).tril())[:, None]
+
+
+def training_batch(pictures: Pictures, rng: np.random.Generator, n_image: int) -> Packed:
+    """Some pictures as they are with questions of every form, some highlighted."""
+    rows = rng.integers(len(pictures), size=PICTURES_A_STEP + HIGHLIGHTS_A_STEP)
+    images = pictures.images[rows]
+    asked = []
+    for i, row in enumerate(rows):
+        cover = pictures.cover[row]
+        if i < PICTURES_A_STEP:
+            asked.append(list(picture_questions(pictures.scenes[row], cover, rng)))
+        else:
+            lit = random_highlight(cover, rng)
+            images[i] = highlighted(images[i], lit)
+            asked.append(highlight_questions(cover, lit, rng))
+    return pack(pixel_values(images), asked, n_image)
+
+
+def train_language(
+    model: LlavaForConditionalGeneration,
+    pictures: Pictures,
+    steps: int,
+    seed: int,
+    lr: float = 1.5e-3,
+    said: Callable[[int, float], None] = lambda step, loss: None,
+) -> LlavaForConditionalGeneration:
+    """Train everything behind the tower. Loss on answers and their end alone."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model.model.vision_tower.requires_grad_(False)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / 100, 1 - step / steps)
+    )
+    n_image = model.config.image_seq_length
+    for step in range(steps):
+        packed = training_batch(pictures, rng, n_image)
+        logits = packed_logits(model, packed)
+        wanted = packed.target != IGNORED
+        loss = nn.functional.cross_entropy(logits[wanted], packed.target[wanted])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        said(step, math.nan if step % 50 else loss.item())
+    model.model.vision_tower.requires_grad_(True)
+    return model.eval()
