@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import UsageError
+from .files import told_in_one_line, write_atomically
 from .lmm import LMM
 from .topk import TopK, TrainedSae
 
@@ -39,9 +40,12 @@ def save_sae(sae: TopK, folder: Path, extra: Mapping[str, Any] | None = None) ->
         **(extra or {}),
     }
     tensors = {key: getattr(sae, field).detach().cpu().contiguous() for key, field in _TENSORS.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / _WEIGHTS)
-    (folder / _CFG).write_text(json.dumps(cfg, indent=1) + "\n")
+    with told_in_one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The cfg comes last: without it a folder is no SAE.
+        (folder / _CFG).unlink(missing_ok=True)
+        write_atomically(folder / _WEIGHTS, save(tensors))
+        write_atomically(folder / _CFG, json.dumps(cfg, indent=1) + "\n")
     return folder
 
 

@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import UsageError
+from .files import told_in_one_line, write_atomically
 from .formats import save_sae
-from .lmm import LMM, Hookpoint, Prompt
+from .lmm import LMM, Hookpoint, Prompt, TokenKind
 from .progress import Progress, Quiet
 from .source import TokenBatch, activations, endless, shuffled
 from .step import AuxK, Forward, TopKTrainer, variance
 from .tokens import TokenSet
 from .topk import TopK
+
+LOG_EVERY = 50
+BUFFER_BATCHES = 16
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,9 @@ class Recipe:
     batch_tokens: int = 2048
     lr: float = 2e-3
     warmup: float = 0.05
-    """Share of the steps over which the learning rate rises; it falls linearly over the last fifth."""
+    """Share of the steps over which the learning rate rises."""
+    cooldown: float = 0.2
+    """Share over which it falls at the end."""
     auxk_alpha: float = 1 / 32
     dead_after: int = 100_000
     """Tokens without firing that make a latent dead."""
@@ -61,7 +68,103 @@ def train(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Train one TopK SAE per hookpoint and return their folders under `out`."""
+    """Train one TopK SAE per hookpoint and return their folders under `out`.
+
+    `out` gets `<hookpoint>/{cfg.json,sae.safetensors}`, `config.json` (the recipe) and `metrics.jsonl`
+    (FVU, L0 and dead share per hookpoint, FVU also per token kind). Give `steps` or `n_tokens`; without either
+    it is a million tokens. `prompts` are gone through again and again, or once if they are an iterator.
+    Raises `UsageError` for no prompts, no hookpoints, k beyond n_latents and an `out` that can't be written.
+    """
     wanted = steps or math.ceil((n_tokens or 1_000_000) / batch_tokens)
     recipe = Recipe(n_latents, k, tokens, wanted, batch_tokens, lr or Recipe.lr, seed=seed)
-    raise NotImplementedError(recipe)
+    if not hookpoints:
+        raise UsageError("no hookpoints to train at; name at least one layer")
+    if not 1 <= k <= n_latents:
+        raise UsageError(f"k is {k} but there are {n_latents} latents; choose k from 1 to {n_latents}")
+    return Training(lmm, hookpoints, recipe, out, progress or Quiet()).run(prompts)
+
+
+class Training:
+    """One run of `train`."""
+
+    def __init__(
+        self, lmm: LMM, hookpoints: Sequence[Hookpoint], recipe: Recipe, out: Path, progress: Progress
+    ) -> None:
+        self.lmm = lmm
+        self.hookpoints = list(dict.fromkeys(hookpoints))
+        self.recipe = recipe
+        self.out = out
+        self.progress = progress
+
+    def run(self, prompts: Iterable[Prompt]) -> list[Path]:
+        with told_in_one_line(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.out / "config.json", json.dumps(self._config(), indent=1) + "\n")
+            trainers = self._learn(prompts)
+            return [
+                save_sae(trainer.sae, self.out / hookpoint.name, {"hookpoint": hookpoint.name})
+                for hookpoint, trainer in trainers.items()
+            ]
+
+    def _learn(self, prompts: Iterable[Prompt]) -> dict[Hookpoint, TopKTrainer]:
+        trainers: dict[Hookpoint, TopKTrainer] = {}
+        batches = islice(self._batches(prompts), self.recipe.steps)
+        label = f"training {len(self.hookpoints)} SAEs"
+        with (self.out / "metrics.jsonl").open("w") as log, self.progress.step(label, self.recipe.steps) as bar:
+            for number, batch in enumerate(batches):
+                trainers = trainers or self._start(batch)
+                lr = self._lr(number)
+                for hookpoint, trainer in trainers.items():
+                    x = batch.activations[hookpoint]
+                    done = trainer.step(x, lr)
+                    if number % LOG_EVERY == 0 or number == self.recipe.steps - 1:
+                        line = {"step": number, "hookpoint": hookpoint.name, "lr": lr}
+                        log.write(json.dumps(line | measure(trainer, x, batch.kinds, done)) + "\n")
+                bar.advance()
+        if not trainers:
+            raise UsageError("no prompts to train on; the image folder or data set is empty")
+        return trainers
+
+    def _batches(self, prompts: Iterable[Prompt]) -> Iterator[TokenBatch]:
+        recipe = self.recipe
+        chunks = activations(self.lmm, endless(prompts), self.hookpoints, tokens=recipe.tokens)
+        generator = torch.Generator().manual_seed(recipe.seed)
+        return shuffled(chunks, recipe.batch_tokens, BUFFER_BATCHES * recipe.batch_tokens, generator)
+
+    def _start(self, batch: TokenBatch) -> dict[Hookpoint, TopKTrainer]:
+        recipe = self.recipe
+        auxk = AuxK(recipe.auxk_alpha, max(1, self.lmm.d_model // 2)) if recipe.auxk_alpha else None
+        return {
+            hookpoint: TopKTrainer(
+                TopK.random(recipe.n_latents, self.lmm.d_model, recipe.k, recipe.seed, x.mean(0)),
+                recipe.lr,
+                auxk,
+                recipe.dead_after,
+            )
+            for hookpoint, x in batch.activations.items()
+        }
+
+    def _lr(self, step: int) -> float:
+        """Linear rise, plateau, linear fall."""
+        recipe = self.recipe
+        rise = (step + 1) / max(1.0, recipe.warmup * recipe.steps)
+        fall = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
+        return recipe.lr * min(1.0, rise, fall)
+
+    def _config(self) -> dict[str, Any]:
+        hookpoints = [hookpoint.name for hookpoint in self.hookpoints]
+        return {"model": self.lmm.name, "model_identity": self.lmm.identity, "hookpoints": hookpoints, **asdict(self.recipe)}
+
+
+def measure(trainer: TopKTrainer, x: Tensor, kinds: Tensor, done: Forward) -> dict[str, float]:
+    """FVU (overall and per token kind), L0 and dead share of one batch."""
+    numbers = {
+        "fvu": (done.error.pow(2).sum() / variance(x)).item(),
+        "l0": (done.latents.values > 0).sum(-1).float().mean().item(),
+        "dead": trainer.dead.float().mean().item(),
+    }
+    for kind in kinds.unique().tolist():
+        of_kind = (kinds == kind).to(x.device)
+        fvu = done.error[of_kind].pow(2).sum() / variance(x[of_kind])
+        numbers[f"fvu_{TokenKind(kind).name.lower()}"] = fvu.item()
+    return numbers

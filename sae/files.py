@@ -1,0 +1,30 @@
+"""Files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UsageError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path` and rename, so that a half-written file is never seen under its name."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def told_in_one_line(path: Path) -> Iterator[None]:
+    """A full disk or a folder without write permission as one `UsageError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"can't write {error.filename or path}: {reason}; free space or choose another folder") from error

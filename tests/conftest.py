@@ -1,0 +1,98 @@
+"""A random LLaVA of the testbed's classes: real plumbing, no knowledge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from lmmsae_eval.sae.lmm import LMM
+
+WORDS = "is there a boat house in the sea ? what colour scene yes no red blue it this".split()
+TEMPLATE = (
+    "<s> {% for message in messages %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image> {% else %}{{ part['text'] }} {% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}<answer> {% endif %}"
+)
+
+
+def _processor() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import CLIPImageProcessorPil, LlavaProcessor, PreTrainedTokenizerFast
+
+    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<answer>"]
+    vocabulary = {word: i for i, word in enumerate(special + WORDS)}
+    words = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<image>", "<answer>"],
+    )
+    images = CLIPImageProcessorPil(
+        size={"height": 96, "width": 96}, do_center_crop=False, crop_size={"height": 96, "width": 96}
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=TEMPLATE,
+    )
+
+
+def _model(tokenizer: Any) -> Any:
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=6, num_attention_heads=4, image_size=96, patch_size=8
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        image_seq_length=144,
+    )
+    torch.manual_seed(0)
+    return LlavaForConditionalGeneration(config)
+
+
+@pytest.fixture(scope="session")
+def tiny_lmm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The random LLaVA saved with `save_pretrained`: 6 layers as deep as its vision tower, d_model 64."""
+    folder = tmp_path_factory.mktemp("tiny-llava")
+    processor = _processor()
+    _model(processor.tokenizer).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_lmm(tiny_lmm_folder: Path) -> LMM:
+    """The same, reloaded as a user would load it."""
+    from lmmsae_eval.sae.load import load_lmm
+
+    return load_lmm(tiny_lmm_folder)
