@@ -21,8 +21,10 @@ def layer_of(hookpoint: str | None) -> int | None:
     return int(match.group(1)) + 1 if match else None
 
 
-def line_document(task: TaskSpec, protocol: str, sample: Sample, outcome: Outcome) -> dict[str, Any]:
-    """One line of `samples/<task>.jsonl`. Raises `ValueError` on a score that isn't a finite number."""
+def line_document(
+    task: TaskSpec, protocol: str, sample: Sample, outcome: Outcome
+) -> dict[str, Any]:
+    """One line of `samples/<task>.jsonl`. Raises `ValueError` on a score that isn't finite."""
     return {
         "id": sample.id,
         "task": task.name,
@@ -40,7 +42,9 @@ def line_document(task: TaskSpec, protocol: str, sample: Sample, outcome: Outcom
     }
 
 
-def error_document(task: TaskSpec, protocol: str, sample: Sample, error: BaseException) -> dict[str, Any]:
+def error_document(
+    task: TaskSpec, protocol: str, sample: Sample, error: BaseException
+) -> dict[str, Any]:
     """The line of a sample that broke: a type and a message, never a score."""
     line = line_document(task, protocol, sample, Outcome("error"))
     return line | {"error": {"type": type(error).__name__, "message": str(error)}}
@@ -93,6 +97,7 @@ def card_document(card: Card, image_paths: Sequence[str]) -> dict[str, Any]:
     captions = [caption for caption, _ in card.images]
     return {
         "title": card.title,
+        "sample": card.sample,
         "text": dict(card.text),
         "scores": {name: _number(value) for name, value in card.scores.items()},
         "tags": dict(card.tags),

@@ -17,7 +17,8 @@ Status = Literal["ok", "unscorable", "error"]
 SubjectT = TypeVar("SubjectT")
 
 Line = Mapping[str, Any]
-"""One stored sample: `{id, task, protocol, sae, hookpoint, latent, arm, concept, cluster, status, scores, error, detail}`."""
+"""One stored sample: `{id, task, protocol, sae, hookpoint, latent, arm, concept, cluster, status,
+scores, error, detail}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a sample. No exception ever becomes a number: the runner turns it into `error`."""
+    """What became of a sample. No exception becomes a number: the runner makes it an `error`."""
 
     status: Status
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -111,7 +112,7 @@ class TaskSpec:
 
 @dataclass(slots=True)
 class Card:
-    """A picture of one sample or group for the report: reports render it, tasks never draw pages."""
+    """A picture of one sample or group for the report: reports render it, tasks draw no pages."""
 
     title: str
     text: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +121,8 @@ class Card:
     """(caption, picture) pairs."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """What a reader filters by: `concept`, `hookpoint`, `arm`."""
+    sample: str | None = None
+    """The id of the sample that it shows, where it shows one: people rate samples by their cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ class Context(Generic[SubjectT]):
 
 
 class Task(ABC, Generic[SubjectT]):
-    """Yields samples and turns each into an outcome. It never loops over runs, writes files or draws."""
+    """Yields samples, turns each into an outcome. It never loops over runs, writes files or draws."""
 
     spec: ClassVar[TaskSpec]
     batch_size: ClassVar[int] = 32
@@ -158,7 +161,7 @@ class Task(ABC, Generic[SubjectT]):
 
     @abstractmethod
     def evaluate(self, samples: Sequence[Sample], context: Context[SubjectT]) -> Sequence[Outcome]:
-        """One outcome per sample, in order. If it raises, the runner repeats the samples one by one."""
+        """One outcome per sample, in order. If it raises, the runner tries the samples one by one."""
 
     @abstractmethod
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
