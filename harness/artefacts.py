@@ -1,4 +1,4 @@
-"""What is expensive to make and shared between tasks: kept by content key, in memory and on disk."""
+"""What is expensive and shared between tasks: kept by content key, in memory and on disk."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Artefact:
 class ArtefactStore:
     """`get` builds a thing once per key. With a root and save/load it survives the process.
 
-    On disk: `root/kind/<sha256 of the key>/` with `key.json` beside the files of `save`. A folder is
-    written elsewhere and renamed, so a half-written one is never seen.
+    On disk: `root/kind/<sha256 of the key>/` with `key.json` beside the files of `save`. A folder
+    is written elsewhere and renamed, so a half-written one is never seen.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -71,7 +71,10 @@ class ArtefactStore:
             return []
         files = sorted(self.path.glob(f"*/*/{_KEY_FILE}"))
         finished = [file for file in files if not file.parent.name.startswith(_UNFINISHED)]
-        return [Artefact(file.parent.parent.name, json.loads(file.read_text()), file.parent) for file in finished]
+        return [
+            Artefact(file.parent.parent.name, json.loads(file.read_text()), file.parent)
+            for file in finished
+        ]
 
     def _find(
         self,
@@ -96,7 +99,9 @@ def _read(folder: Path, load: Callable[[Path], T]) -> T:
     try:
         return load(folder)
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"cached {folder} can't be read ({error}); delete that folder and try again") from error
+        raise UsageError(
+            f"cached {folder} can't be read ({error}); delete that folder and try again"
+        ) from error
 
 
 def _write(folder: Path, key: Mapping[str, Any], save: Callable[[Path], None]) -> None:

@@ -1,4 +1,4 @@
-"""Chat models behind roles (judge, explainer, refiner): any OpenAI-compatible endpoint, or a recording.
+"""Chat models behind roles (judge, explainer, refiner): OpenAI-compatible endpoints or a replay.
 
 Keys are read from the environment, sent to the endpoint, and written nowhere.
 """
@@ -52,22 +52,25 @@ class ChatClient(Protocol):
     ref: str
 
     def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
-        """One question of texts and pictures. `key` names the item; the same question asked under another key
-        is another question. Raises `ChatError` (this item) or `UsageError` (every item)."""
+        """One question of texts and pictures.
+
+        `key` names the item: the same question under another key is another question.
+        Raises `ChatError` (about this item) or `UsageError` (about every item).
+        """
 
     def describe(self) -> dict[str, Any]:
-        """JSON facts for `run.json` and the identity: provider, requested model, parameters. No key."""
+        """JSON facts for `run.json` and the identity: provider, model, parameters. No key."""
 
 
 def chat_client(ref: str, role: str, transcript: Transcript) -> ChatClient:
-    """`openai/gpt-4o`, `http(s)://host[/v1][#model]`, or `replay:FILE` (a `judge.jsonl` or its run)."""
+    """`openai/gpt-4o`, `http(s)://host[/v1][#model]`, `replay:FILE` (`judge.jsonl` or its run)."""
     if ref.startswith("replay:"):
         return ReplayChat(Path(ref.removeprefix("replay:")), role, transcript)
     return OpenAIChat(ref, role, transcript)
 
 
 class OpenAIChat:
-    """The official client on OpenAI's or any compatible endpoint. Temperature 0; the client retries."""
+    """The official client on OpenAI's or a compatible endpoint. Temperature 0; it retries."""
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class OpenAIChat:
         max_retries: int = 4,
         max_tokens: int = 512,
     ) -> None:
-        """Raises `UsageError` for a ref that is no endpoint and when the key is missing. Connects to nothing."""
+        """Raises `UsageError` when the ref is no endpoint or the key is missing. Stays offline."""
         self.ref = ref
         self.role = role
         self.max_tokens = max_tokens
@@ -87,7 +90,8 @@ class OpenAIChat:
         self._transcript = transcript or Transcript()
         self._key = self._endpoint.key()
         self._model = self._endpoint.model
-        self._options = {"timeout": timeout, "max_retries": max_retries}
+        self._timeout = timeout
+        self._max_retries = max_retries
         self._opened: OpenAI | None = None
 
     def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
@@ -118,12 +122,17 @@ class OpenAIChat:
         ]
         try:
             answer = self._client().chat.completions.create(
-                model=self._served_model(), messages=messages, temperature=0, extra_body=self._length()
+                model=self._served_model(),
+                messages=messages,
+                temperature=0,
+                extra_body=self._length(),
             )
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
         except (openai.OpenAIError, ValueError) as error:
-            raise ChatError(self._clean(f"{self.ref} did not answer: {error or type(error).__name__}")) from None
+            raise ChatError(
+                self._clean(f"{self.ref} did not answer: {error or type(error).__name__}")
+            ) from None
         return self._reply(answer)
 
     def _reply(self, answer: Any) -> Reply:
@@ -133,7 +142,10 @@ class OpenAIChat:
         if not isinstance(text, str) or not text.strip():
             raise ChatError(f"{self.ref} sent no text; is it an OpenAI-compatible chat endpoint?")
         usage = getattr(answer, "usage", None)
-        counts = {name: int(getattr(usage, name, 0) or 0) for name in ("prompt_tokens", "completion_tokens")}
+        counts = {
+            name: int(getattr(usage, name, 0) or 0)
+            for name in ("prompt_tokens", "completion_tokens")
+        }
         return Reply(text, str(getattr(answer, "model", None) or self._served_model()), counts)
 
     def _refusal(self, error: Any) -> ChatError | UsageError:
@@ -155,9 +167,13 @@ class OpenAIChat:
             from openai import DefaultHttpxClient, OpenAI
 
             # A proxy of the environment can't reach this machine's own servers.
-            http = DefaultHttpxClient(trust_env=not self._endpoint.loopback)
-            url = self._endpoint.url
-            self._opened = OpenAI(api_key=self._key or "none", base_url=url, http_client=http, **self._options)
+            self._opened = OpenAI(
+                api_key=self._key or "none",
+                base_url=self._endpoint.url,
+                timeout=self._timeout,
+                max_retries=self._max_retries,
+                http_client=DefaultHttpxClient(trust_env=not self._endpoint.loopback),
+            )
         return self._opened
 
     def _length(self) -> dict[str, int]:
@@ -178,7 +194,9 @@ class OpenAIChat:
 class ReplayChat:
     """Answers from a recording, by content: never by position, never by making something up."""
 
-    def __init__(self, file: Path, role: str = "judge", transcript: Transcript | None = None) -> None:
+    def __init__(
+        self, file: Path, role: str = "judge", transcript: Transcript | None = None
+    ) -> None:
         self.file = file / JUDGE if file.is_dir() else file
         self.ref = f"replay:{file}"
         self.role = role
@@ -190,7 +208,9 @@ class ReplayChat:
     def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
         entry = self._replies.get(request_sha256(self.role, system, parts, key))
         if entry is None:
-            raise ChatError(f"{self.file} has no reply for {key!r}; the prompt, the picture or the item differs")
+            raise ChatError(
+                f"{self.file} has no reply for {key!r}; the prompt, the picture or the item differs"
+            )
         if self._transcript.find(entry["request_sha256"], entry["requested"]) is None:
             self._transcript.record(entry)
         return Reply(entry["reply"], entry["served"], entry["usage"], cached=True)
@@ -212,9 +232,14 @@ class _Endpoint:
             return cls(_OPENAI_URL, ref.removeprefix("openai/"), hosted=True)
         parts = urlsplit(ref)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{ref!r} is no chat model; write openai/MODEL, http(s)://HOST/v1#MODEL or replay:FILE")
+            raise UsageError(
+                f"{ref!r} is no chat model; write openai/MODEL, http(s)://HOST/v1#MODEL "
+                "or replay:FILE"
+            )
         if parts.username or parts.password or parts.query:
-            raise UsageError(f"the address of {parts.hostname} holds credentials; put the key in {KEY_VARIABLE}")
+            raise UsageError(
+                f"the address of {parts.hostname} holds credentials; put the key in {KEY_VARIABLE}"
+            )
         path = parts.path.rstrip("/") or "/v1"
         return cls(f"{parts.scheme}://{parts.netloc}{path}", parts.fragment or None, hosted=False)
 
@@ -237,10 +262,19 @@ class _Endpoint:
 
 def request_sha256(role: str, system: str, parts: Sequence[str | Image], key: str) -> str:
     """Digest of a question's content. Pictures count by their pixels, not by their encoding."""
-    return sha256({"role": role, "system": system, "key": key, "parts": [_part_document(part) for part in parts]})
+    return sha256(
+        {
+            "role": role,
+            "system": system,
+            "key": key,
+            "parts": [_part_document(part) for part in parts],
+        }
+    )
 
 
-def _entry(role: str, ref: str, system: str, parts: Sequence[str | Image], key: str) -> dict[str, Any]:
+def _entry(
+    role: str, ref: str, system: str, parts: Sequence[str | Image], key: str
+) -> dict[str, Any]:
     return {
         "key": key,
         "role": role,

@@ -1,4 +1,4 @@
-"""Two runs side by side: what differs beyond chance, what is tied, and what must not be compared."""
+"""Two runs side by side: what differs beyond chance, what is tied, what must not be compared."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def compare(
 ) -> Comparison:
     """Compare the main arms of two complete runs, cell by cell.
 
-    A metric is compared when samples carry a score of its name. Same items (same ids; latents only of the
-    same SAE): paired. Others: unpaired. Raises `NotComparableError` naming what differs.
+    A metric is compared when samples carry a score of its name. Same items (same ids; latents only
+    of the same SAE): paired. Others: unpaired. Raises `NotComparableError` naming what differs.
     """
     if by not in BY:
         raise UsageError(f"can't compare by {by!r}; choose one of {', '.join(BY)}")
@@ -94,7 +94,9 @@ def compare(
     names = _comparable_tasks(a, b)
     rows = [row for name in names for row in _differences(a, b, name, by)]
     if not rows:
-        raise NotComparableError(f"the runs have no {by} in common; compare by another of {', '.join(BY)}")
+        raise NotComparableError(
+            f"the runs have no {by} in common; compare by another of {', '.join(BY)}"
+        )
     return Comparison(a.id, b.id, by, alpha, _judged(rows, alpha), _notes(a, b, names))
 
 
@@ -102,11 +104,17 @@ def _comparable_tasks(a: Run, b: Run) -> list[str]:
     """Names of the tasks of both runs, after checking everything that must be the same."""
     for run in (a, b):
         if not run.complete:
-            raise NotComparableError(f"{run.path} is partial; run its command again to complete it first")
-    tasks_a, tasks_b = ({task["name"]: task["comparability"] for task in run.tasks} for run in (a, b))
+            raise NotComparableError(
+                f"{run.path} is partial; run its command again to complete it first"
+            )
+    tasks_a, tasks_b = (
+        {task["name"]: task["comparability"] for task in run.tasks} for run in (a, b)
+    )
     common = [name for name in tasks_a if name in tasks_b]
     if not common:
-        raise NotComparableError(f"no task in common: {', '.join(tasks_a)} and {', '.join(tasks_b)}")
+        raise NotComparableError(
+            f"no task in common: {', '.join(tasks_a)} and {', '.join(tasks_b)}"
+        )
     _check_equal("", a.document["comparability"], b.document["comparability"])
     for name in common:
         _check_equal(f"{name}: ", tasks_a[name], tasks_b[name])
@@ -116,16 +124,25 @@ def _comparable_tasks(a: Run, b: Run) -> list[str]:
 def _check_equal(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     for part in sorted({*a, *b}):
         if a.get(part) != b.get(part):
-            raise NotComparableError(f"not comparable: {prefix}{part} differs, {a.get(part)!r} and {b.get(part)!r}")
+            raise NotComparableError(
+                f"not comparable: {prefix}{part} differs, {a.get(part)!r} and {b.get(part)!r}"
+            )
 
 
 def _notes(a: Run, b: Run, common: Sequence[str]) -> list[str]:
-    alone = [(run.id, task["name"]) for run in (a, b) for task in run.tasks if task["name"] not in common]
+    alone = [
+        (run.id, task["name"]) for run in (a, b) for task in run.tasks if task["name"] not in common
+    ]
     return [f"{task} is only in {run}" for run, task in alone]
 
 
 def _differences(a: Run, b: Run, task: str, by: str) -> Iterator[Difference]:
-    metrics = {metric["name"]: metric for spec in a.tasks if spec["name"] == task for metric in spec["metrics"]}
+    metrics = {
+        metric["name"]: metric
+        for spec in a.tasks
+        if spec["name"] == task
+        for metric in spec["metrics"]
+    }
     scores_a, scores_b = (_cells(run, task, by) for run in (a, b))
     for cell, metric in scores_a:
         if metric in metrics and (cell, metric) in scores_b:
@@ -136,7 +153,9 @@ def _differences(a: Run, b: Run, task: str, by: str) -> Iterator[Difference]:
 
 def _cells(run: Run, task: str, by: str) -> dict[tuple[str | None, str], _Scores]:
     cells: dict[tuple[str | None, str], _Scores] = {}
-    dictionaries = {sae["name"]: sae.get("weights_sha256", sae["name"]) for sae in run.document["saes"]}
+    dictionaries = {
+        sae["name"]: sae.get("weights_sha256", sae["name"]) for sae in run.document["saes"]
+    }
     for line in run.lines(task):
         if line["status"] == "ok" and (line["arm"] == "main" or by == "arm"):
             for metric, value in line["scores"].items():
@@ -171,7 +190,9 @@ def _difference(a: _Scores, b: _Scores) -> Difference:
 
 def _restricted(scores: _Scores, ids: set[str]) -> _Scores:
     """Only these items, in the order of their ids."""
-    kept = sorted(i for i in zip(scores.ids, scores.clusters, scores.values, strict=True) if i[0] in ids)
+    kept = sorted(
+        i for i in zip(scores.ids, scores.clusters, scores.values, strict=True) if i[0] in ids
+    )
     return _Scores([i[0] for i in kept], [i[1] for i in kept], [i[2] for i in kept])
 
 

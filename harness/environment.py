@@ -12,12 +12,21 @@ from typing import Any
 
 from .. import __version__
 
-_PACKAGES = ("torch", "transformers", "numpy", "scipy", "pillow", "safetensors", "tokenizers", "openai")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "pillow",
+    "safetensors",
+    "tokenizers",
+    "openai",
+)
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 def environment() -> dict[str, Any]:
-    """JSON facts for `run.json`'s `env`. Imports nothing heavy: torch is only asked when it is there already."""
+    """JSON facts for `run.json`'s `env`. Imports nothing heavy: asks torch only if loaded."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -47,7 +56,11 @@ def _device() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
-    facts: dict[str, Any] = {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "gpu": None}
+    facts: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "gpu": None,
+    }
     if torch.cuda.is_available():
         facts["gpu"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return facts

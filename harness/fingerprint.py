@@ -1,4 +1,4 @@
-"""A task's fingerprint: its spec and its source, without comments, docstrings and what only draws."""
+"""A task's fingerprint: its spec and source, without comments, docstrings and what only draws."""
 
 from __future__ import annotations
 

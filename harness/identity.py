@@ -1,4 +1,4 @@
-"""Two keys of a run: *identity* decides what may be resumed, *comparability* what may be compared."""
+"""Two keys of a run: *identity* says what may be resumed, *comparability* what may be compared."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 IDENTITY_VERSION = 1
-"""Bumped when the key itself is made in another way, so that old runs are never taken for new ones."""
+"""Bumped when the key is made in another way, so that old runs are never taken for new ones."""
 
 _LONGEST_STEM = 80
 
 
 def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces. Raises on NaN and on what isn't JSON."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """The one JSON text of a value: sorted keys, no spaces. Raises on NaN and what isn't JSON."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
 
 
 def sha256(value: Any) -> str:
@@ -31,12 +33,14 @@ def file_sha256(path: Path) -> str:
 
 
 def identity_key(tasks: Iterable[Mapping[str, Any]], parts: Mapping[str, Any]) -> str:
-    """Digest of everything that can change an outcome: tasks' versions, protocols and params, models, seed."""
-    return sha256({"version": IDENTITY_VERSION, "tasks": [dict(t) for t in tasks], "parts": dict(parts)})
+    """Digest of all that can change an outcome: task versions, protocols, params, models, seed."""
+    return sha256(
+        {"version": IDENTITY_VERSION, "tasks": [dict(t) for t in tasks], "parts": dict(parts)}
+    )
 
 
 def comparability_key(tasks: Iterable[Mapping[str, Any]], parts: Mapping[str, Any]) -> str:
-    """Digest of what two runs must share: task versions, data revision, sample set, base model, judge."""
+    """Digest of what two runs must share: task versions, data, sample set, base model, judge."""
     ordered = sorted((dict(t) for t in tasks), key=lambda t: str(t["name"]))
     return sha256({"version": IDENTITY_VERSION, "tasks": ordered, "parts": dict(parts)})
 

@@ -26,7 +26,7 @@ class PlannedTask:
     context: Context[Any]
     params: Mapping[str, Any] = field(default_factory=dict)
     comparability: Mapping[str, Any] = field(default_factory=dict)
-    """What two runs of this task must share beyond its version, protocol and params: its judge, say."""
+    """What two runs must share beyond the version, protocol and params: the judge, say."""
 
     @property
     def name(self) -> str:
@@ -112,13 +112,18 @@ class Plan:
         """`run.json`'s `tasks`."""
         documents = zip(self.tasks, self._task_parts(), self._comparable_tasks(), strict=True)
         return [
-            {**spec_document(t.task.spec), **parts, **package_of(type(t.task)), "comparability": comparable}
+            {
+                **spec_document(t.task.spec),
+                **parts,
+                **package_of(type(t.task)),
+                "comparability": comparable,
+            }
             for t, parts, comparable in documents
         ]
 
 
 def run_document(plan: Plan, before: Mapping[str, Any]) -> dict[str, Any]:
-    """A new `run.json` without metrics, going on from the document that an earlier process has left."""
+    """A new `run.json` without metrics, going on from what an earlier process has left."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         "schema_version": SCHEMA_VERSION,
@@ -140,7 +145,10 @@ def run_document(plan: Plan, before: Mapping[str, Any]) -> dict[str, Any]:
         "comparability_sha256": plan.comparability_sha256,
         "comparability": plan._comparability_parts(),
         "env": environment(),
-        "timing": {"seconds": before.get("timing", {}).get("seconds", 0.0), "continued": now if before else None},
+        "timing": {
+            "seconds": before.get("timing", {}).get("seconds", 0.0),
+            "continued": now if before else None,
+        },
         "counts": {},
         "metrics": [],
     }

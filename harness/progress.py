@@ -67,8 +67,7 @@ class PlainProgress:
         step.finish()
 
     def say(self, text: str) -> None:
-        # sys.stderr is looked up late: test runners and notebooks replace it.
-        print(text, file=self._stream or sys.stderr, flush=True)
+        _write(self._stream, text)
 
 
 class _PlainStep:
@@ -92,7 +91,9 @@ class _PlainStep:
             self._say(f"{self._label}: {self._count()}{self._eta()}")
 
     def finish(self) -> None:
-        self._say(f"{self._label}: {self._count()} done in {_duration(self._clock() - self._start)}")
+        self._say(
+            f"{self._label}: {self._count()} done in {_duration(self._clock() - self._start)}"
+        )
 
     def _count(self) -> str:
         return str(self._done) if self._total is None else f"{self._done}/{self._total}"
@@ -126,7 +127,7 @@ class RichProgress:
 
     def say(self, text: str) -> None:
         if self._bars is None:
-            print(text, file=self._stream or sys.stderr, flush=True)
+            _write(self._stream, text)
         else:
             self._bars.console.print(text, markup=False, highlight=False)
 
@@ -141,7 +142,11 @@ class RichProgress:
             TimeRemainingColumn,
         )
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+        )
         console = Console(file=self._stream or sys.stderr)
         self._bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
         self._bars.start()
@@ -168,6 +173,13 @@ def progress_for(mode: Literal["auto", "rich", "plain", "none"] = "auto") -> Pro
     if mode == "rich" or (mode == "auto" and sys.stderr.isatty()):
         return RichProgress()
     return PlainProgress()
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    # sys.stderr is looked up late: test runners and notebooks replace it.
+    out = stream or sys.stderr
+    out.write(f"{text}\n")
+    out.flush()
 
 
 def _duration(seconds: float) -> str:

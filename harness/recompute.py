@@ -13,8 +13,8 @@ from .rundir import Run
 def recompute_metrics(run: Run) -> list[dict[str, Any]]:
     """Metric rows as `run.metrics` should have them.
 
-    Raises `UnknownNameError` for a task that isn't installed and `NotComparableError` for one that is
-    installed in another version.
+    Raises `UnknownNameError` for a task that isn't installed and `NotComparableError` for one in
+    another version.
     """
     return [row for document in run.tasks for row in _task_metrics(run, document)]
 

@@ -71,9 +71,14 @@ class Registry(Generic[T]):
         if self._built_ins.get(name) == target:
             return
         if name in self._built_ins:
-            raise UsageError(f"{self.kind} {name!r} is built in and can't be replaced; call yours 'package/{name}'")
+            raise UsageError(
+                f"{self.kind} {name!r} is built in and can't be replaced; "
+                f"call yours 'package/{name}'"
+            )
         if "/" not in name and not target.startswith(f"{_OUR_PACKAGE}."):
-            raise UsageError(f"{self.kind} {name!r} needs a package in its name; call it 'package/{name}'")
+            raise UsageError(
+                f"{self.kind} {name!r} needs a package in its name; call it 'package/{name}'"
+            )
         self._registered[name] = item
 
     def _load_built_in(self, name: str) -> T:
@@ -91,7 +96,9 @@ class Registry(Generic[T]):
             ) from error
         declared = getattr(getattr(item, "spec", None), "name", name)
         if declared != name:
-            raise UsageError(f"plugin {self.kind} {name!r} calls itself {declared!r}; the two must be the same")
+            raise UsageError(
+                f"plugin {self.kind} {name!r} calls itself {declared!r}; the two must be the same"
+            )
         return item
 
     def _plugins(self) -> dict[str, EntryPoint]:
@@ -130,6 +137,6 @@ TESTBEDS: Registry[Any] = Registry(
 
 
 def register_task(task: TaskT) -> TaskT:
-    """Class decorator: make a task known under its `spec.name` (`package/task` outside this repository)."""
+    """Class decorator: make a task known by its `spec.name` (`package/task` outside this repository)."""
     TASKS.register(task.spec.name)(task)
     return task

@@ -1,10 +1,10 @@
 """The run directory: what is written while a run goes on, and how it is read back.
 
-    run.json              identity, environment, status, metrics; replaced atomically
-    samples/<task>.jsonl  one line per sample, appended and flushed, never rewritten
-    judge.jsonl           every request to a chat model and its reply
-    cards/, plots/        what reports show
-    manifest.json         sha256 of every file, written last: its presence means complete
+run.json              identity, environment, status, metrics; replaced atomically
+samples/<task>.jsonl  one line per sample, appended and flushed, never rewritten
+judge.jsonl           every request to a chat model and its reply
+cards/, plots/        what reports show
+manifest.json         sha256 of every file, written last: its presence means complete
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from ..errors import LmmsaeEvalError, UsageError
 from .identity import file_sha256, file_stem
 from .results import SCHEMA_VERSION, card_document, plot_document
 from .task import Card, Line, Plot
-from .writing import append_bytes, clear_errors, encode_line, read_lines, replace_bytes, replace_json
+from .writing import (
+    append_bytes,
+    clear_errors,
+    encode_line,
+    read_lines,
+    replace_bytes,
+    replace_json,
+)
 
 RUN, MANIFEST, JUDGE = "run.json", "manifest.json", "judge.jsonl"
 
@@ -43,7 +50,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`complete`, `limited` (complete, over a part of the samples) or `partial` (to be gone on with)."""
+        """`complete`, `limited` (complete over a part of the samples) or `partial` (resumable)."""
         return str(self.document["status"]) if self.complete else "partial"
 
     @property
@@ -77,9 +84,11 @@ class Run:
         return _read_list(self.path / "plots" / f"{file_stem(task)}.json")
 
     def damage(self) -> list[str]:
-        """What the manifest says that isn't so: files missing or changed. Empty for a sound complete run."""
+        """Where the manifest is not kept: files missing or changed. Empty for a sound run."""
         listed: Mapping[str, str] = _read_object(self.path / MANIFEST)["files"]
-        return [problem for name, digest in listed.items() if (problem := self._damage_of(name, digest))]
+        return [
+            problem for name, digest in listed.items() if (problem := self._damage_of(name, digest))
+        ]
 
     def _damage_of(self, name: str, digest: str) -> str | None:
         file = self.path / name
@@ -91,7 +100,7 @@ class Run:
 
 
 def load_run(path: str | Path) -> Run:
-    """The run in a folder (or of its `run.json`). Raises `UsageError` when there is none to be read."""
+    """The run in a folder (or of its `run.json`). Raises `UsageError` when there is none."""
     folder = Path(path)
     if folder.name == RUN:
         folder = folder.parent
@@ -102,10 +111,15 @@ def load_run(path: str | Path) -> Run:
     if not isinstance(version, int) or version < 1:
         raise UsageError(f"{folder / RUN} is not a run of lmmsae-eval: it has no schema_version")
     if version > SCHEMA_VERSION:
-        raise UsageError(f"{folder} was made by a newer lmmsae-eval (schema {version}); upgrade to read it")
+        raise UsageError(
+            f"{folder} was made by a newer lmmsae-eval (schema {version}); upgrade to read it"
+        )
     missing = {"run_id", "status", "tasks", "metrics"} - document.keys()
     if missing:
-        raise UsageError(f"{folder / RUN} is damaged: no {', '.join(sorted(missing))}; restore it or delete the run")
+        raise UsageError(
+            f"{folder / RUN} is damaged: no {', '.join(sorted(missing))}; "
+            "restore it or delete the run"
+        )
     return Run(folder, document)
 
 
@@ -157,7 +171,9 @@ class RunDirectory:
 
     def write_cards(self, task: str, cards: Iterable[Card]) -> None:
         """Cards as JSON, their pictures as PNG files. Pictures are written as they come."""
-        documents = [self._write_card(f"{file_stem(task)}-{i:05d}", card) for i, card in enumerate(cards)]
+        documents = [
+            self._write_card(f"{file_stem(task)}-{i:05d}", card) for i, card in enumerate(cards)
+        ]
         self._write_list(f"cards/{file_stem(task)}.json", documents)
 
     def write_plots(self, task: str, plots: Iterable[Plot]) -> None:
@@ -167,7 +183,11 @@ class RunDirectory:
     def seal(self) -> None:
         """Write the manifest: from now on the run is complete."""
         self._check_open()
-        files = sorted(file for file in self.path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        files = sorted(
+            file
+            for file in self.path.rglob("*")
+            if file.is_file() and not file.name.startswith(".")
+        )
         digests = {file.relative_to(self.path).as_posix(): file_sha256(file) for file in files}
         replace_json(self.path / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": digests})
 
@@ -191,7 +211,9 @@ class RunDirectory:
 
     def _check_open(self) -> None:
         if self.sealed:
-            raise LmmsaeEvalError(f"{self.path} is complete and is never written again; make a new run")
+            raise LmmsaeEvalError(
+                f"{self.path} is complete and is never written again; make a new run"
+            )
 
 
 @contextmanager

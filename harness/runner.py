@@ -1,8 +1,8 @@
-"""Runs tasks: list samples, skip what is stored, evaluate the rest, recompute metrics from the lines.
+"""Runs tasks: list samples, skip what is stored, evaluate the rest, make metrics from the lines.
 
-Killed at any moment, the same plan goes on where it stopped and ends with the same metrics: outcomes
-are on disk before the next batch begins, batches are fixed slices of the sample list, and metrics are
-made from the stored lines alone.
+Killed at any moment, the same plan goes on where it stopped and ends with the same metrics:
+outcomes are on disk before the next batch begins, batches are fixed slices of the sample list, and
+metrics are made from the stored lines alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import BadImageError, IncompleteError, LmmsaeEvalError, UsageError
 from .limits import limited
-from .plan import PlannedTask, Plan, run_document
+from .plan import Plan, PlannedTask, run_document
 from .progress import Progress, SilentProgress
 from .results import count_statuses, error_document, line_document, metric_document
 from .rundir import Run, RunDirectory, load_run
@@ -27,16 +27,16 @@ from .writing import encode_line
 __all__ = ["Plan", "PlannedTask", "execute"]
 
 GIVE_UP_AFTER = 50
-"""So many errors in a row mean that something common to all samples is broken: a dead judge, a full GPU."""
+"""So many errors in a row mean that something common to all is broken: a dead judge, a full GPU."""
 
 
 def execute(plan: Plan, progress: Progress | None = None) -> Run:
-    """Carry out a plan in `plan.path`, or go on with it, or return it untouched when it is complete.
+    """Carry out a plan in `plan.path`, or go on with it; a complete run is returned untouched.
 
     Samples that broke are stored as `error`, and tried again by the next call. Unless
     `plan.fail_on_error` tolerates their number, the run then stays `partial`; it still has metrics.
-    Raises `UsageError`, `IncompleteError` or `KeyboardInterrupt` (also on SIGTERM); in each case what
-    was done is kept.
+    Raises `UsageError`, `IncompleteError` or `KeyboardInterrupt` (also on SIGTERM); in each case
+    what was done is kept.
     """
     directory = RunDirectory(plan.path)
     if directory.begun:
@@ -76,7 +76,9 @@ class _Execution:
             for batch in _slices(samples, planned.task.batch_size):
                 missing = {sample.id for sample in batch} - done
                 if missing:
-                    lines = [line for line in _evaluate_batch(planned, batch) if line["id"] in missing]
+                    lines = [
+                        line for line in _evaluate_batch(planned, batch) if line["id"] in missing
+                    ]
                     self.directory.append(planned.name, lines)
                     in_a_row = _errors_in_a_row(lines, in_a_row)
                 step.advance(len(batch))
@@ -91,8 +93,8 @@ class _Execution:
         strangers = {line["id"] for line in self._lines(planned)} - set(ids)
         if strangers:
             raise LmmsaeEvalError(
-                f"bug in task {planned.name!r}: it lists other samples than when {self.plan.path} was begun "
-                f"({min(strangers)!r} is gone); samples must be fixed by the seed"
+                f"bug in task {planned.name!r}: it lists other samples than when "
+                f"{self.plan.path} was begun ({min(strangers)!r} is gone); samples must be fixed by the seed"
             )
         return samples
 
@@ -132,13 +134,13 @@ class _Execution:
 
 
 def _slices(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    """Always the same slices, whatever is stored already: a resumed batch computes what the first would have."""
+    """Always the same slices, so that a resumed batch computes what the first would have."""
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
 
 
 def _evaluate_batch(planned: PlannedTask, batch: Sequence[Sample]) -> list[dict[str, Any]]:
-    """A line per sample. When the batch breaks, each sample is tried alone, so that only the culprit fails."""
+    """A line per sample. When the batch breaks, each is tried alone: only the culprit fails."""
     try:
         return _attempt(planned, batch)
     except Exception as error:
@@ -152,7 +154,9 @@ def _attempt(planned: PlannedTask, batch: Sequence[Sample]) -> list[dict[str, An
     outcomes = planned.task.evaluate(batch, planned.context)
     if len(outcomes) != len(batch):
         raise RuntimeError(f"{len(outcomes)} outcomes for {len(batch)} samples")
-    return [_line(planned, sample, outcome) for sample, outcome in zip(batch, outcomes, strict=True)]
+    return [
+        _line(planned, sample, outcome) for sample, outcome in zip(batch, outcomes, strict=True)
+    ]
 
 
 def _line(planned: PlannedTask, sample: Sample, outcome: Outcome) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def _line(planned: PlannedTask, sample: Sample, outcome: Outcome) -> dict[str, A
 
 
 def _raise_if_fatal(error: Exception) -> None:
-    """What is wrong with the whole command stops it; what is wrong with one sample stays with that sample."""
+    """What is wrong with the whole command stops it; what is wrong with one sample stays there."""
     if isinstance(error, UsageError | IncompleteError) and not isinstance(error, BadImageError):
         raise error
 

@@ -1,4 +1,4 @@
-"""Intervals and tests. The unit that is resampled is the cluster; a cluster's samples stay together.
+"""Intervals and tests. The unit that is resampled is the cluster; its samples stay together.
 
 Imports numpy and scipy inside functions: nothing heavy is loaded by importing this file.
 """
@@ -102,7 +102,7 @@ def unpaired_difference(
     resamples: int = 2000,
     level: float = 0.95,
 ) -> Interval:
-    """Mean of b minus mean of a over different samples; each side's clusters are resampled alone."""
+    """Mean of b minus mean of a over different samples; each side is resampled alone."""
     if not len(a) or not len(b):
         return Interval(None, None, None, None, len(a) + len(b), 0)
     totals_a, totals_b = _cluster_totals(a, clusters_a), _cluster_totals(b, clusters_b)
@@ -111,7 +111,9 @@ def unpaired_difference(
     bare = Interval(value, None, None, None, len(a) + len(b), smaller)
     if smaller < 2:
         return bare
-    draws = _resampled_means(*totals_b, seed + 1, resamples) - _resampled_means(*totals_a, seed, resamples)
+    draws = _resampled_means(*totals_b, seed + 1, resamples) - _resampled_means(
+        *totals_a, seed, resamples
+    )
     if draws.min() == draws.max():
         return bare
     low, high = _percentiles(draws, smaller, level)
@@ -126,7 +128,7 @@ def bootstrap_statistic(
     resamples: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Any statistic of a list of samples, clusters resampled. Draws without a value are left out."""
+    """Any statistic of a list of samples, clusters resampled. Draws with no value are left out."""
     import numpy as np
 
     groups = list(lines_by_cluster.values())
@@ -152,9 +154,13 @@ def mcnemar_exact(b: int, c: int) -> float:
 
 
 def sign_flip_permutation(
-    differences: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0, draws: int = 10_000
+    differences: Sequence[float],
+    clusters: Sequence[Hashable],
+    *,
+    seed: int = 0,
+    draws: int = 10_000,
 ) -> float:
-    """Two-sided p that paired differences are centred on 0; a whole cluster flips at once. Exact when small."""
+    """Two-sided p that paired differences centre on 0; a cluster flips as one. Exact when small."""
     import numpy as np
     from scipy.stats import permutation_test
 
@@ -186,7 +192,10 @@ def label_permutation(
     import numpy as np
     from scipy.stats import permutation_test
 
-    (sums_a, counts_a), (sums_b, counts_b) = _cluster_totals(a, clusters_a), _cluster_totals(b, clusters_b)
+    (sums_a, counts_a), (sums_b, counts_b) = (
+        _cluster_totals(a, clusters_a),
+        _cluster_totals(b, clusters_b),
+    )
     sums, counts = np.concatenate([sums_a, sums_b]), np.concatenate([counts_a, counts_b])
 
     def difference(x: Array, y: Array, axis: int) -> Array:
@@ -218,7 +227,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def auroc(scores: Sequence[float], labels: Sequence[bool | int]) -> float | None:
-    """Share of (positive, negative) pairs that the score orders rightly, ties half. None with one class only."""
+    """Share of (positive, negative) pairs ordered rightly, ties half. None with one class only."""
     import numpy as np
     from scipy.stats import rankdata
 
@@ -230,7 +239,9 @@ def auroc(scores: Sequence[float], labels: Sequence[bool | int]) -> float | None
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 
-def _cluster_totals(values: Sequence[float], clusters: Sequence[Hashable]) -> tuple[ndarray, ndarray]:
+def _cluster_totals(
+    values: Sequence[float], clusters: Sequence[Hashable]
+) -> tuple[ndarray, ndarray]:
     """Per cluster, in order of appearance: sum and count, both `(clusters,)` float64."""
     import numpy as np
 
@@ -280,7 +291,10 @@ def _percentiles(draws: ndarray, groups: int, level: float) -> tuple[float, floa
 
 
 def _quantile(groups: int, level: float) -> float:
-    """The normal quantile, widened as Student's t is (Hesterberg 2015): bootstraps of few clusters are narrow."""
+    """The normal quantile, widened as Student's t is: bootstraps of few clusters are too narrow.
+
+    Hesterberg, "What teachers should know about the bootstrap", 2015.
+    """
     from scipy.special import stdtrit
 
     return float(stdtrit(groups - 1, 0.5 + level / 2)) * math.sqrt(groups / (groups - 1))
@@ -293,7 +307,9 @@ def _constant_interval(bare: Interval, level: float) -> Interval:
     return replace(bare, low=shown.low, high=shown.high, method="Wilson over clusters")
 
 
-def _draw(groups: Sequence[Sequence[T]], statistic: Callable[[list[T]], float | None], random: Any) -> float | None:
+def _draw(
+    groups: Sequence[Sequence[T]], statistic: Callable[[list[T]], float | None], random: Any
+) -> float | None:
     drawn = random.integers(0, len(groups), len(groups))
     return statistic([line for i in drawn for line in groups[i]])
 

@@ -150,7 +150,7 @@ class Context(Generic[SubjectT]):
 
 
 class Task(ABC, Generic[SubjectT]):
-    """Yields samples, turns each into an outcome. It never loops over runs, writes files or draws."""
+    """Yields samples, turns each into an outcome. Never loops over runs, writes files, draws."""
 
     spec: ClassVar[TaskSpec]
     batch_size: ClassVar[int] = 32
@@ -161,7 +161,7 @@ class Task(ABC, Generic[SubjectT]):
 
     @abstractmethod
     def evaluate(self, samples: Sequence[Sample], context: Context[SubjectT]) -> Sequence[Outcome]:
-        """One outcome per sample, in order. If it raises, the runner tries the samples one by one."""
+        """One outcome per sample, in order. If it raises, the runner tries them one by one."""
 
     @abstractmethod
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:

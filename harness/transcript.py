@@ -1,4 +1,4 @@
-"""What was asked of chat models and what they replied: a run's `judge.jsonl`, replayable without key or cost."""
+"""What chat models were asked and replied: `judge.jsonl`, replayable without key or cost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .rundir import RunDirectory
 
 Entry = Mapping[str, Any]
-"""`{key, role, request_sha256, requested, served, system, parts, params, reply, usage, seconds, error}`."""
+"""`{key, role, request_sha256, requested, served, system, parts, params, reply, usage, seconds,
+error}`."""
 
 
 class Transcript:
@@ -34,8 +35,8 @@ class Transcript:
         from .rundir import JUDGE
 
         waiting, self.entries = self.entries, []
-        for entry in read_lines(directory.path / JUDGE):
-            self._remember(entry)
+        for known in read_lines(directory.path / JUDGE):
+            self._remember(known)
         self._directory = directory
         for entry in waiting:
             self.record(entry)

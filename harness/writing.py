@@ -13,7 +13,14 @@ from typing import Any
 from ..errors import IncompleteError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_FORBIDDEN = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
 
 
 @contextmanager
@@ -28,7 +35,9 @@ def clear_errors(path: Path) -> Iterator[None]:
                 "free some space and type the same command again"
             ) from error
         if error.errno in _FORBIDDEN:
-            raise UsageError(f"can't write to {path}: {error.strerror}; choose another folder") from error
+            raise UsageError(
+                f"can't write to {path}: {error.strerror}; choose another folder"
+            ) from error
         raise
 
 
@@ -49,7 +58,9 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 def replace_json(path: Path, value: Any) -> None:
     """A JSON document, indented for people, put in place at once."""
-    replace_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    replace_bytes(
+        path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
 
 
 def encode_line(value: Any) -> bytes:
@@ -58,7 +69,7 @@ def encode_line(value: Any) -> bytes:
 
 
 def append_bytes(path: Path, content: bytes) -> None:
-    """Add whole lines to a file, in one write. A torn tail that a kill has left is cut off first."""
+    """Add whole lines to a file, in one write. A torn tail that a kill left is cut off first."""
     with clear_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_tail(path)
@@ -70,7 +81,7 @@ def append_bytes(path: Path, content: bytes) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON lines of a file. The last one may be torn; anything else that isn't JSON raises `UsageError`."""
+    """The JSON lines of a file. The last may be torn; other damage raises `UsageError`."""
     if not path.exists():
         return []
     *whole, torn = path.read_bytes().split(b"\n")
