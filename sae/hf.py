@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import UsageError
 from .blocks import decoder_blocks
+from .hooks import Prefix, Stop, hooked, recorded, replayed
 from .lmm import Batch, Hook, Hookpoint, NotInModelError, Prompt, TokenKind, resolve_hookpoint
 from .places import image_boxes
 
 # What a processor may return beside the model's own inputs.
 _NOT_FOR_MODEL = ("token_type_ids",)
-
-
-class _Stop(Exception):
-    """Ends a forward after the last hookpoint; never leaves this file."""
 
 
 class TransformersLMM:
@@ -74,21 +71,45 @@ class TransformersLMM:
         hooks: Mapping[Hookpoint, Hook] | None = None,
         stop_after: Hookpoint | None = None,
     ) -> Tensor | None:
-        extra: dict[str, Any] = {"use_cache": False}
+        settings: dict[str, Any] = {"use_cache": False}
         if "logits_to_keep" in self._accepts:
-            extra["logits_to_keep"] = 1
-        try:
-            with self._hooked(hooks or {}, lambda module: batch, stop_after):
-                return self.model(**batch.inputs, **extra).logits[:, -1]  # type: ignore[no-any-return]
-        except _Stop:
-            return None
+            settings["logits_to_keep"] = 1
+        hooks = hooks or {}
+        with ExitStack() as stack:
+            inputs = self._enter_prefix(stack, batch, hooks)
+            stack.enter_context(hooked(self._blocks, hooks, lambda x: batch, stop_after))
+            try:
+                return self.model(**inputs, **settings).logits[:, -1]  # type: ignore[no-any-return]
+            except Stop:
+                return None
+
+    def _enter_prefix(
+        self, stack: ExitStack, batch: Batch, hooks: Mapping[Hookpoint, Hook]
+    ) -> dict[str, Tensor]:
+        """Go on from the batch's known prefix where it ends before the first hook, and note a better one."""
+        if not hooks:
+            return batch.inputs
+        blocks = list(self._blocks.values())
+        first = min(hookpoint.index for hookpoint in hooks)
+        known: Prefix | None = batch.extra.get("prefix")
+        if known is None or known.index != first:
+
+            def keep(output: Any) -> None:
+                batch.extra["prefix"] = Prefix(first, output)
+
+            stack.enter_context(recorded(blocks[first], keep))
+        if known is None or known.index > first:
+            return batch.inputs
+        stack.enter_context(replayed(blocks, known))
+        # Nobody looks at the images again: the blocks that did are skipped.
+        return {k: v for k, v in batch.inputs.items() if k != "pixel_values"}
 
     def generate(
         self, batch: Batch, max_new_tokens: int, hooks: Mapping[Hookpoint, Hook] | None = None
     ) -> list[str]:
         views = _StepViews(batch)
         inputs = {k: v for k, v in batch.inputs.items() if k != "position_ids"}
-        with torch.no_grad(), self._hooked(hooks or {}, views.of, None):
+        with torch.no_grad(), hooked(self._blocks, hooks or {}, views.of):
             tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
         answers = tokens[:, batch.kinds.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
@@ -126,24 +147,6 @@ class TransformersLMM:
         kinds[mask == 0] = TokenKind.PAD
         return kinds
 
-    @contextmanager
-    def _hooked(
-        self,
-        hooks: Mapping[Hookpoint, Hook],
-        batch_of: Callable[[Tensor], Batch],
-        stop_after: Hookpoint | None,
-    ) -> Iterator[None]:
-        handles = []
-        try:
-            for hookpoint, hook in hooks.items():
-                handles.append(self._blocks[hookpoint.module].register_forward_hook(_adapt(hook, batch_of)))
-            if stop_after is not None:
-                handles.append(self._blocks[stop_after.module].register_forward_hook(_stop))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
 
 class _StepViews:
     """The batch as a hook sees it: whole on the prefill, one new text token a row on each decoded one."""
@@ -159,21 +162,6 @@ class _StepViews:
             kinds = self._prefill.kinds.new_full((x.shape[0], 1), TokenKind.TEXT)
             self._decoded = Batch({}, kinds, self._prefill.boxes)
         return self._decoded
-
-
-def _adapt(hook: Hook, batch_of: Callable[[Tensor], Batch]) -> Callable[..., Any]:
-    """A torch forward hook: some releases' blocks return the tensor, others a tuple that starts with it."""
-
-    def forward_hook(module: nn.Module, args: Any, output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (hook(output[0], batch_of(output[0])), *output[1:])
-        return hook(output, batch_of(output))
-
-    return forward_hook
-
-
-def _stop(module: nn.Module, args: Any, output: Any) -> None:
-    raise _Stop
 
 
 def _image_token_id(config: Any, processor: Any) -> int:

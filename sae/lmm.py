@@ -111,7 +111,7 @@ def _block_index(ref: str | int, modules: Sequence[str]) -> int | None:
 
 
 Hook = Callable[["Tensor", Batch], "Tensor"]
-"""Takes the residual stream `(batch, tokens, d_model)` and returns the one to go on with."""
+"""Takes the residual stream `(batch, tokens, d_model)` and returns the one to go on with, never written in place."""
 
 
 class LMM(Protocol):

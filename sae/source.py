@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 
 import torch
 from torch import Tensor
@@ -27,12 +27,15 @@ class TokenBatch:
     def __len__(self) -> int:
         return len(self.kinds)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(x.nbytes for x in self.activations.values())
+
 
 def activations(
     lmm: LMM,
     prompts: Iterable[Prompt],
     hookpoints: Sequence[Hookpoint],
-    *,
     tokens: TokenSet = "all",
     prompts_per_forward: int = 64,
 ) -> Iterator[TokenBatch]:
@@ -49,14 +52,24 @@ def activations(
         yield TokenBatch(rows, batch.kinds[mask])
 
 
-def endless(prompts: Iterable[Prompt]) -> Iterator[Prompt]:
-    """Pass after pass over `prompts`; a one-shot iterator gives one pass."""
-    again = True
-    while again:
-        again = False
-        for prompt in prompts:
-            again = iter(prompts) is not prompts
-            yield prompt
+def endless(one_pass: Callable[[], Iterable[TokenBatch]], keep_bytes: int) -> Iterator[TokenBatch]:
+    """Pass after pass. A pass that fits into `keep_bytes` runs the LMM once and is kept; a longer one is run
+    again each time. Ends when a pass gives nothing, as the second one over an iterator does."""
+    kept: list[TokenBatch] = []
+    room = keep_bytes
+    started = True
+    while started:
+        started = False
+        for chunk in one_pass():
+            started = True
+            room -= chunk.nbytes
+            if room >= 0:
+                kept.append(chunk)
+            else:
+                kept.clear()
+            yield chunk
+        if room >= 0:
+            yield from cycle(kept)
 
 
 def shuffled(

@@ -28,15 +28,23 @@ def row_dots(table: Tensor, indices: Tensor, vectors: Tensor) -> Tensor:
         return torch.autograd.grad(out, weights, vectors.detach())[0]
 
 
-def rows_gradient(n_rows: int, indices: Tensor, weights: Tensor, vectors: Tensor) -> Tensor:
-    """Per row, the sum of `weights * vectors` over the tokens that chose it: `(n_rows, width)`.
+class BagsByRow:
+    """The (token, row) pairs of a batch, sorted by row once, so that each row is one bag over tokens.
 
-    indices, weights `(tokens, k)`; vectors `(tokens, width)`. Pairs are sorted by row once, so that each row
-    is one bag over tokens: no scatter, and the order of summation is fixed.
+    No scatter, nothing of size (tokens, k, width), and the order of summation is fixed.
     """
-    rows, order = indices.reshape(-1).sort(stable=True)
-    offsets = torch.searchsorted(rows, torch.arange(n_rows, device=rows.device, dtype=rows.dtype))
-    tokens = order // indices.shape[-1]
-    return embedding_bag(
-        tokens, vectors, offsets, mode="sum", per_sample_weights=weights.reshape(-1)[order]
-    )
+
+    def __init__(self, indices: Tensor, n_rows: int) -> None:
+        """`indices` `(tokens, k)`: the rows that each token chose."""
+        rows, self._order = indices.reshape(-1).sort(stable=True)
+        starts = torch.arange(n_rows, device=rows.device, dtype=rows.dtype)
+        self._offsets = torch.searchsorted(rows, starts)
+        self._tokens = self._order // indices.shape[-1]
+
+    def sum(self, weights: Tensor, vectors: Tensor) -> Tensor:
+        """Per row, the sum of `weights * vectors` over its tokens: `(tokens, k)`, `(tokens, width)` give
+        `(n_rows, width)`."""
+        sorted_weights = weights.reshape(-1)[self._order]
+        return embedding_bag(
+            self._tokens, vectors, self._offsets, mode="sum", per_sample_weights=sorted_weights
+        )

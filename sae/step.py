@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .sparse import row_dots, rows_gradient, weighted_rows
+from .sparse import BagsByRow, row_dots, weighted_rows
 from .topk import Latents, TopK
 
 
@@ -82,41 +82,32 @@ def gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> 
     centred = x - sae.b_dec
     total = variance(x)
     loss = done.error.pow(2).sum() / total
-    pairs = _pull(sae, done.latents, done.error * (2 / total), centred)
+    upstream = done.error * (2 / total)
     # A slot that ReLU shut passes nothing back.
-    grads = _encoder(sae, pairs, done.latents.indices, done.latents.values > 0, centred)
-    g_dec = pairs.g_dec
-    g_bias = pairs.upstream.sum(0)
+    parts = [_through(sae, done.latents, upstream, centred, done.latents.values > 0)]
     if done.aux is not None and auxk is not None:
         miss = weighted_rows(sae.W_dec, *done.aux) + done.error
         weight = auxk.alpha / total
         loss = loss + weight * miss.pow(2).sum()
-        aux = _pull(sae, done.aux, miss * (2 * weight), centred)
-        more = _encoder(sae, aux, done.aux.indices, None, centred)
-        grads = (grads[0] + more[0], grads[1] + more[1])
-        g_dec = g_dec + aux.g_dec
-    # b_dec also sits before the encoder, with a minus.
-    return Gradients(loss, grads[0], grads[1], g_dec, g_bias - grads[1] @ sae.W_enc)
+        parts.append(_through(sae, done.aux, miss * (2 * weight), centred))
+    g_enc, g_bias, g_dec = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
+    # b_dec is added to the output and subtracted from the encoder's input.
+    return Gradients(loss, g_enc, g_bias, g_dec, upstream.sum(0) - g_bias @ sae.W_enc)
 
 
-@dataclass(frozen=True)
-class _Pull:
-    upstream: Tensor
-    g_values: Tensor
-    g_dec: Tensor
+def _through(
+    sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor, passes: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of W_enc, b_enc and W_dec from the gradient `upstream` of what the latents decode to.
 
-
-def _pull(sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor) -> _Pull:
-    g_values = row_dots(sae.W_dec, latents.indices, upstream)
-    return _Pull(upstream, g_values, rows_gradient(sae.n_latents, *latents, upstream))
-
-
-def _encoder(
-    sae: TopK, pull: _Pull, indices: Tensor, open_: Tensor | None, centred: Tensor
-) -> tuple[Tensor, Tensor]:
-    g_pre = pull.g_values if open_ is None else pull.g_values * open_
-    bias = g_pre.new_zeros(sae.n_latents).index_add_(0, indices.reshape(-1), g_pre.reshape(-1))
-    return rows_gradient(sae.n_latents, indices, g_pre, centred), bias
+    `passes` says which slots pass it on to the encoder; all by default.
+    """
+    bags = BagsByRow(latents.indices, sae.n_latents)
+    g_pre = row_dots(sae.W_dec, latents.indices, upstream)
+    if passes is not None:
+        g_pre = g_pre * passes
+    one = centred.new_ones(len(centred), 1)
+    return bags.sum(g_pre, centred), bags.sum(g_pre, one)[:, 0], bags.sum(latents.values, upstream)
 
 
 def autograd_gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> Gradients:

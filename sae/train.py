@@ -25,6 +25,8 @@ from .topk import TopK
 
 LOG_EVERY = 50
 BUFFER_BATCHES = 16
+KEEP_BYTES = 2**30
+"""Activations up to this size are kept in memory instead of being made anew in each pass."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Training:
 
     def _batches(self, prompts: Iterable[Prompt]) -> Iterator[TokenBatch]:
         recipe = self.recipe
-        chunks = activations(self.lmm, endless(prompts), self.hookpoints, tokens=recipe.tokens)
+        chunks = endless(lambda: activations(self.lmm, prompts, self.hookpoints, recipe.tokens), KEEP_BYTES)
         generator = torch.Generator().manual_seed(recipe.seed)
         return shuffled(chunks, recipe.batch_tokens, BUFFER_BATCHES * recipe.batch_tokens, generator)
 

@@ -1,0 +1,131 @@
+"""The train step without autograd against its autograd twin."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lmmsae_eval.sae.step import (
+    AuxK,
+    Gradients,
+    TopKTrainer,
+    autograd_gradients,
+    forward,
+    gradients,
+)
+from lmmsae_eval.sae.topk import TopK
+from torch import Tensor
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+N, D, TOKENS = 24, 10, 64
+
+
+def any_sae(k: int, dtype: torch.dtype, seed: int = 0) -> TopK:
+    """Encoder and decoder untied, biases not zero: no gradient is small by symmetry."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    rows = torch.nn.functional.normalize(draw(N, D), dim=1)
+    return TopK(draw(N, D), 0.1 * draw(N), rows, 0.3 * draw(D), k)
+
+
+def tokens(dtype: torch.dtype, seed: int = 1) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(TOKENS, D, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def assert_equal_to_the_twin(sae: TopK, x: Tensor, dead: Tensor | None, auxk: AuxK | None) -> Gradients:
+    done = forward(sae, x, dead, auxk)
+    ours, twin = gradients(sae, x, done, auxk), autograd_gradients(sae, x, done, auxk)
+    tolerance = TOLERANCE[x.dtype]
+    assert abs(ours.loss - twin.loss) <= tolerance * abs(twin.loss)
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        mine, oracle = getattr(ours, name), getattr(twin, name)
+        assert (mine - oracle).norm() <= tolerance * oracle.norm(), name
+    return ours
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 4, N])
+@pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 3), AuxK(1.0, N)])
+def test_step_gradients_equal_the_autograd_twin(dtype: torch.dtype, k: int, auxk: AuxK | None) -> None:
+    dead = torch.zeros(N, dtype=torch.bool)
+    dead[::3] = True
+    assert_equal_to_the_twin(any_sae(k, dtype), tokens(dtype), dead, auxk)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_equal_the_twin_when_every_latent_is_dead(dtype: torch.dtype) -> None:
+    assert_equal_to_the_twin(any_sae(4, dtype), tokens(dtype), torch.ones(N, dtype=torch.bool), AuxK(1 / 32, 5))
+
+
+@pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 5)])
+def test_a_batch_on_which_no_latent_fires_gives_the_encoder_no_main_gradient(auxk: AuxK | None) -> None:
+    sae = any_sae(4, torch.float64)
+    sae.b_enc.fill_(-1e3)
+    found = assert_equal_to_the_twin(sae, tokens(torch.float64), torch.ones(N, dtype=torch.bool), auxk)
+    assert bool(found.W_enc.any()) == (auxk is not None)
+    assert found.b_dec.any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(k=st.integers(1, N), k_aux=st.integers(1, N), n_dead=st.integers(0, N), seed=st.integers(0, 2**16))
+def test_gradients_equal_the_twin_for_any_sizes(k: int, k_aux: int, n_dead: int, seed: int) -> None:
+    dead = torch.arange(N) < n_dead
+    sae = any_sae(k, torch.float64, seed)
+    assert_equal_to_the_twin(sae, tokens(torch.float64, seed + 1), dead, AuxK(0.5, k_aux))
+
+
+def half_dead_sae() -> tuple[TopK, Tensor]:
+    """Latents 3, 4, 5 never fire though their decoder rows are just what the reconstruction lacks."""
+    rows = torch.eye(6)
+    bias = torch.tensor([0.0, 0.0, 0.0, -5.0, -5.0, -5.0])
+    sae = TopK(rows.clone(), bias, rows.clone(), torch.zeros(6), k=1)
+    return sae, torch.eye(6).repeat(15, 1)
+
+
+def test_auxk_pulls_the_encoder_of_a_dead_latent_towards_the_error() -> None:
+    sae, x = half_dead_sae()
+    dead, auxk = torch.arange(6) >= 3, AuxK(1.0, 3)
+    without = gradients(sae, x, forward(sae, x))
+    found = gradients(sae, x, forward(sae, x, dead, auxk), auxk)
+    assert not without.W_enc[3:].any()
+    # Going down the gradient raises each dead latent where the error lies along its decoder row.
+    assert (found.b_enc[3:] < 0).all()
+    assert (found.W_enc.diagonal()[3:] < 0).all()
+
+
+def test_dead_latents_come_back_with_auxk_and_only_with_it() -> None:
+    def fired_after_training(auxk: AuxK | None) -> set[int]:
+        sae, x = half_dead_sae()
+        trainer = TopKTrainer(sae, 0.05, auxk, dead_after=90)
+        for _ in range(300):
+            trainer.step(x, 0.05)
+        latents = sae.encode(x)
+        return set(latents.indices[latents.values > 0].tolist()) & {3, 4, 5}
+
+    # One of the six directions is b_dec's to explain.
+    assert len(fired_after_training(AuxK(1 / 32, 3))) >= 2
+    assert not fired_after_training(None)
+
+
+def test_decoder_rows_keep_unit_norm() -> None:
+    trainer = TopKTrainer(any_sae(4, torch.float32), 1e-2, None, dead_after=1000)
+    for seed in range(5):
+        trainer.step(tokens(torch.float32, seed), 1e-2)
+    torch.testing.assert_close(trainer.sae.W_dec.norm(dim=1), torch.ones(N))
+
+
+def test_a_latent_is_dead_after_so_many_tokens_without_firing_and_alive_when_it_fires() -> None:
+    sae, x = half_dead_sae()
+    trainer = TopKTrainer(sae, 0.0, None, dead_after=150)
+    trainer.step(x, 0.0)
+    assert not trainer.dead.any()
+    trainer.step(x, 0.0)
+    assert trainer.dead.tolist() == [False, False, False, True, True, True]
+    sae.b_enc.zero_()
+    trainer.step(x, 0.0)
+    assert not trainer.dead.any()
