@@ -45,6 +45,7 @@ def _hyphens(name: str) -> str:
 
 
 @click.group(
+    "lmmsae-eval",
     cls=LazyGroup,
     sections=SECTIONS,
     epilog=EXIT_CODES,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 import click
 
-from ..harness.progress import progress_for
+from ..harness.progress import Progress, progress_for
 from .options import progress_option
 
 
@@ -30,8 +31,27 @@ def build(out: Path, progress: Literal["auto", "rich", "plain", "none"]) -> None
     """Train the testbed's models from nothing (two CPU cores: under an hour)."""
     from ..testbed.build import build as build_testbed
 
-    build_testbed(out, progress_for(progress))
+    with Stages(progress_for(progress)) as stages:
+        build_testbed(out, said=stages)
     click.echo(out)
+
+
+class Stages(ExitStack):
+    """The recipe's stages as steps of a progress display, one after the other."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._stage = ""
+        self._done = 0
+
+    def __call__(self, stage: str, step: int, steps: int, loss: float) -> None:
+        if stage != self._stage:
+            self.close()
+            self._step = self.enter_context(self._progress.step(stage, steps))
+            self._stage, self._done = stage, 0
+        self._step.advance(step - self._done)
+        self._done = step
 
 
 @command.command()

@@ -1,0 +1,140 @@
+"""Looking at runs: `show`, `ls runs`, `compare`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from click.testing import Result
+from lmmsae_eval.harness.rundir import Run
+
+Type = Callable[..., Result]
+Make = Callable[..., Run]
+
+
+def test_show_prints_score_interval_n_coverage_and_null_on_one_line(
+    type_command: Type, make_run: Make
+) -> None:
+    run = make_run()
+
+    result = type_command("show", run.path)
+
+    heading, header, *rows = result.output.splitlines()
+    assert heading == f"{run.id}  complete  60 samples: 56 ok, 2 unscorable, 2 error"
+    assert header.split() == "task layer metric score interval n coverage null".split()
+    assert rows == [
+        "consistency  2 (model.layers.1)  Consistent [share]  0.536  [0.436, 0.636]  28     28/30  0.000"
+    ]
+
+
+def test_a_run_is_found_by_its_id_in_the_runs_folder(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+
+    assert type_command("show", run.id).output == type_command("show", run.path).output
+
+
+def test_by_opens_splits_and_sorts_by_them(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+
+    shown = json.loads(type_command("show", run.path, "--json", "--by", "concept,arm").output)
+
+    cells = [(row["concept"], row["arm"]) for row in shown["metrics"]]
+    assert cells == [(None, "foil"), (None, "main"), ("object", "foil"), ("object", "main")]
+
+
+def test_by_metric_shows_what_is_no_headline(type_command: Type, make_run: Make) -> None:
+    result = type_command("show", make_run().path, "--by", "metric")
+
+    assert "Length" in result.output
+
+
+def test_an_unknown_split_is_a_usage_error(type_command: Type, make_run: Make) -> None:
+    result = type_command("show", make_run().path, "--by", "colour")
+
+    assert result.exit_code == 2
+    assert "'colour' is not one of layer, concept, arm, sae, metric" in result.stderr
+
+
+def test_failed_lists_the_samples_without_score_and_why(type_command: Type, make_run: Make) -> None:
+    result = type_command("show", make_run().path, "--failed")
+
+    assert "consistency  main/29  error       RuntimeError: the judge went away" in result.output
+    assert "unscorable" in result.output
+
+
+def test_control_characters_of_a_models_output_never_reach_the_terminal(
+    type_command: Type, make_run: Make
+) -> None:
+    result = type_command("show", make_run().path, "--failed")
+
+    assert "\x1b" not in result.output
+    assert "[31mexplanation" in result.output
+
+
+def test_json_is_whole_on_stdout(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+
+    shown = json.loads(type_command("show", run.path, "--json").stdout)
+    failed = json.loads(type_command("show", run.path, "--json", "--failed").stdout)
+
+    assert shown["run_id"] == failed["run_id"] == run.id
+    assert [row["n_ok"] for row in shown["metrics"]] == [28]
+    assert len(failed["failed"]) == 4
+
+
+def test_an_unknown_run_is_a_usage_error_with_the_nearest_id(
+    type_command: Type, make_run: Make
+) -> None:
+    run = make_run()
+
+    result = type_command("show", run.id[:-1])
+
+    assert result.exit_code == 2
+    assert result.stderr == f"Error: unknown run {run.id[:-1]!r}; did you mean {run.id!r}?\n"
+
+
+def test_without_any_run_the_next_step_is_named(type_command: Type) -> None:
+    result = type_command("show", "nothing")
+
+    assert result.exit_code == 2
+    assert "make one with `lmmsae-eval run`" in result.stderr
+
+
+def test_a_damaged_run_is_a_usage_error(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+    (run.path / "run.json").write_text("{")
+
+    result = type_command("show", run.path)
+
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_ls_runs_lists_them_oldest_first(type_command: Type, make_run: Make) -> None:
+    ids = {make_run(seed=seed).id for seed in (0, 1)}
+
+    listed = json.loads(type_command("ls", "runs", "--json").output)
+
+    assert {row["run"] for row in listed} == ids
+    assert {row["samples"] for row in listed} == {60}
+
+
+def test_compare_says_which_run_is_better(type_command: Type, make_run: Make) -> None:
+    a, b = make_run(share=0.2), make_run(share=0.9)
+
+    result = type_command("compare", a.path, b.path)
+    rows = json.loads(type_command("compare", a.path, b.path, "--json").output)["rows"]
+
+    outcome = {row["metric"]: row["outcome"] for row in rows}
+    assert outcome == {"consistent": "better", "length": "tied"}
+    assert "28 pairs" in result.output
+    assert "2 tests, p corrected after Holm" in result.output
+
+
+def test_runs_on_other_data_can_not_be_compared(type_command: Type, make_run: Make) -> None:
+    a, b = make_run(version=1), make_run(version=2, seed=1)
+
+    result = type_command("compare", a.path, b.path)
+
+    assert result.exit_code == 5
+    assert "dataset differs" in result.stderr
