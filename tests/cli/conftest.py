@@ -29,7 +29,7 @@ HOOKPOINT = "model.layers.1"
 
 
 class Toy(Task[float]):
-    """Consistency without a model: a share `subject` of 30 latents is consistent, two have no score."""
+    """Consistency without a model: a share `subject` of 30 latents has it, two have no score."""
 
     spec = TaskSpec(
         name="consistency",

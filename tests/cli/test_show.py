@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 from click.testing import Result
@@ -22,8 +23,9 @@ def test_show_prints_score_interval_n_coverage_and_null_on_one_line(
     heading, header, *rows = result.output.splitlines()
     assert heading == f"{run.id}  complete  60 samples: 56 ok, 2 unscorable, 2 error"
     assert header.split() == "task layer metric score interval n coverage null".split()
-    assert rows == [
-        "consistency  2 (model.layers.1)  Consistent [share]  0.536  [0.436, 0.636]  28     28/30  0.000"
+    assert [re.split("  +", row) for row in rows] == [
+        "consistency|2 (model.layers.1)|Consistent [share]|"
+        "0.536|[0.436, 0.636]|28|28/30|0.000".split("|")
     ]
 
 
