@@ -25,6 +25,7 @@ def line_document(
     task: TaskSpec, protocol: str, sample: Sample, outcome: Outcome
 ) -> dict[str, Any]:
     """One line of `samples/<task>.jsonl`. Raises `ValueError` on a score that isn't finite."""
+    broken = outcome.status == "error"
     return {
         "id": sample.id,
         "task": task.name,
@@ -36,8 +37,8 @@ def line_document(
         "concept": outcome.concept or sample.concept,
         "cluster": sample.cluster,
         "status": outcome.status,
-        "scores": _finite(outcome.scores),
-        "error": outcome.error,
+        "scores": {} if broken else _finite(outcome.scores),
+        "error": {"type": "Outcome", "message": outcome.error or ""} if broken else None,
         "detail": dict(outcome.detail),
     }
 

@@ -94,7 +94,8 @@ class _Execution:
         if strangers:
             raise LmmsaeEvalError(
                 f"bug in task {planned.name!r}: it lists other samples than when "
-                f"{self.plan.path} was begun ({min(strangers)!r} is gone); samples must be fixed by the seed"
+                f"{self.plan.path} was begun ({min(strangers)!r} is gone); "
+                "samples must be fixed by the seed"
             )
         return samples
 
@@ -176,7 +177,7 @@ def _errors_in_a_row(lines: Sequence[Mapping[str, Any]], before: int) -> int:
     for line in lines:
         count = count + 1 if line["status"] == "error" else 0
     if count >= GIVE_UP_AFTER:
-        message = (lines[-1]["error"] or {}).get("message", "")
+        message = lines[-1]["error"]["message"]
         raise IncompleteError(
             f"stopped after {count} errors in a row, the last one: {message}; "
             "what was done is kept, type the same command again when that is mended"

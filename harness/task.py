@@ -122,7 +122,7 @@ class Card:
     tags: Mapping[str, str] = field(default_factory=dict)
     """What a reader filters by: `concept`, `hookpoint`, `arm`."""
     sample: str | None = None
-    """The id of the sample that it shows, where it shows one: people rate samples by their cards."""
+    """The id of the sample that it shows, if it shows one: people rate samples by their cards."""
 
 
 @dataclass(frozen=True, slots=True)
