@@ -23,4 +23,4 @@ def command(ref: str, to: Path | None, output_dir: Path) -> None:
     from ..reports.html import write_report
 
     run = find_run(ref, output_dir)
-    click.echo(write_report(run, to or run.path.with_name(f"{run.id}.html")))
+    click.echo(write_report(run, to))

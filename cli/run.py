@@ -102,20 +102,20 @@ def command(
     except KeyboardInterrupt:
         message = f"interrupted; what was done is kept, go on with: {_typed()}"
         raise Interrupted(message) from None
-    _publish(run, output_dir, leaderboard)
+    _publish(run, leaderboard)
 
 
 def _typed() -> str:
     return shlex.join(["lmmsae-eval", *sys.argv[1:]])
 
 
-def _publish(run: Run, output_dir: Path, leaderboard: Path) -> None:
+def _publish(run: Run, leaderboard: Path) -> None:
     """Scores on stdout, the report beside the run, the run on the board."""
     from ..leaderboards import build_site, submit
     from ..reports.html import write_report
     from .scores import print_scores
 
-    report = write_report(run, output_dir / f"{run.id}.html")
+    report = write_report(run)
     print_scores(run)
     click.echo(f"run          {run.path}")
     click.echo(f"report       {report}")

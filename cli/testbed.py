@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal
 
 import click
@@ -22,18 +23,23 @@ def command() -> None:
     "-o",
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("testbed-weights"),
-    show_default=True,
-    help="Where the weights go.",
+    help="Where the weights go.  [default: into the package, replacing its own]",
 )
 @progress_option
-def build(out: Path, progress: Literal["auto", "rich", "plain", "none"]) -> None:
+def build(out: Path | None, progress: Literal["auto", "rich", "plain", "none"]) -> None:
     """Train the testbed's models from nothing (two CPU cores: under an hour)."""
+    from ..harness.writing import clear_errors
     from ..testbed.build import build as build_testbed
+    from ..testbed.provider import WEIGHTS
 
+    folder = out or WEIGHTS
+    with clear_errors(folder):
+        # An hour later is too late to learn that nothing can be written there.
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()
     with Stages(progress_for(progress)) as stages:
-        build_testbed(out, said=stages)
-    click.echo(out)
+        build_testbed(folder, said=stages)
+    click.echo(folder)
 
 
 class Stages(ExitStack):

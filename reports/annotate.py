@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..harness.identity import sha256
 from ..harness.rundir import Run
 from ..harness.writing import replace_bytes, replace_json
+from .html import environment
 
 TASK = "consistency"
 QUESTION = "Does the explanation fit what the lit parts of the pictures have in common?"
@@ -99,14 +100,11 @@ def _is_rating(value: object) -> bool:
 
 
 def _render(run: Run, items: list[dict[str, Any]]) -> str:
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader(__package__), autoescape=True)
     shown = [
         {**item, "images": [_data_url(run.path / p) for p in item["images"]]} for item in items
     ]
     answer_file = {"kind": KIND, "schema_version": SCHEMA_VERSION, "run_id": run.id}
-    return environment.get_template("annotate.html").render(
+    return environment().get_template("annotate.html").render(
         run_id=run.id,
         question=QUESTION,
         items=shown,
