@@ -88,9 +88,14 @@ class Subject:
         return self.provider.images("score", self.n_score, self.seed)
 
     @cached_property
-    def questions(self) -> QuestionSet:
-        """All yes/no questions, dev and test families; tasks split by family."""
-        return self.provider.questions("all")
+    def dev_questions(self) -> QuestionSet:
+        """Yes/no questions that features and strengths are chosen on."""
+        return self.provider.questions("dev")
+
+    @cached_property
+    def test_questions(self) -> QuestionSet:
+        """Yes/no questions of other image families."""
+        return self.provider.questions("test")
 
     @cached_property
     def clip_folder(self) -> Path:
