@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Any
 
@@ -23,12 +25,18 @@ def fingerprint(task: type[Task[Any]]) -> str:
 def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
     """The distribution that a task comes from: `{package, package_version}`."""
     top = task.__module__.partition(".")[0]
-    for distribution in packages_distributions().get(top, ()):
+    for distribution in _distributions().get(top, ()):
         try:
             return {"package": distribution, "package_version": version(distribution)}
         except PackageNotFoundError:
             continue
     return {"package": top, "package_version": None}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Reads every installed package's file list, so once is enough."""
+    return packages_distributions()
 
 
 def _source(task: type[Task[Any]]) -> str:
