@@ -3,9 +3,10 @@
 Loss: FVU of the batch + alpha * AuxK. Only chosen latents meet their decoder rows, and both weight gradients
 are bags over sorted (token, latent) pairs; the encoder product is the one dense thing.
 
-AuxK lets the dead latents with the largest pre-activations explain the (detached) error. Their values are
-pre-activations *without* ReLU: a dead latent is one whose ReLU is shut, and behind a shut ReLU no gradient
-would reach its encoder row.
+AuxK lets the dead latents with the largest pre-activations explain the (detached) error. A dead latent is one
+whose ReLU is shut, and behind a shut ReLU no gradient would reach its encoder row; so a shut one gets the
+gradient all the same where going down it opens the ReLU, and only there. (AuxK without the ReLU doesn't do:
+dead latents then explain the error together with negative values, and stay dead.)
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Forward:
     error: Tensor
     """`(tokens, d_model)`: reconstruction minus x."""
     aux: Latents | None
-    """Chosen dead latents with their raw pre-activations; None without any."""
+    """Chosen dead latents, mostly with value 0; None without any."""
 
 
 def variance(x: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def _choose_dead(pre: Tensor, dead: Tensor | None, auxk: AuxK | None) -> Latents
     if len(rows) == 0:
         return None
     values, places = pre[:, rows].topk(min(auxk.k, len(rows)), sorted=False)
-    return Latents(rows[places], values)
+    return Latents(rows[places], values.relu_())
 
 
 @torch.no_grad()
@@ -83,29 +84,30 @@ def gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> 
     total = variance(x)
     loss = done.error.pow(2).sum() / total
     upstream = done.error * (2 / total)
-    # A slot that ReLU shut passes nothing back.
-    parts = [_through(sae, done.latents, upstream, centred, done.latents.values > 0)]
+    parts = [_through(sae, done.latents, upstream, centred)]
     if done.aux is not None and auxk is not None:
         miss = weighted_rows(sae.W_dec, *done.aux) + done.error
         weight = auxk.alpha / total
         loss = loss + weight * miss.pow(2).sum()
-        parts.append(_through(sae, done.aux, miss * (2 * weight), centred))
+        parts.append(_through(sae, done.aux, miss * (2 * weight), centred, revive=True))
     g_enc, g_bias, g_dec = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
     # b_dec is added to the output and subtracted from the encoder's input.
     return Gradients(loss, g_enc, g_bias, g_dec, upstream.sum(0) - g_bias @ sae.W_enc)
 
 
 def _through(
-    sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor, passes: Tensor | None = None
+    sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor, revive: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of W_enc, b_enc and W_dec from the gradient `upstream` of what the latents decode to.
 
-    `passes` says which slots pass it on to the encoder; all by default.
+    A slot that ReLU shut passes nothing on to the encoder, or with `revive` only what opens it.
     """
     bags = BagsByRow(latents.indices, sae.n_latents)
     g_pre = row_dots(sae.W_dec, latents.indices, upstream)
-    if passes is not None:
-        g_pre = g_pre * passes
+    passes = latents.values > 0
+    if revive:
+        passes |= g_pre < 0
+    g_pre = g_pre * passes
     one = centred.new_ones(len(centred), 1)
     return bags.sum(g_pre, centred), bags.sum(g_pre, one)[:, 0], bags.sum(latents.values, upstream)
 
@@ -121,10 +123,18 @@ def autograd_gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = 
         total = variance(x)
         loss = (decoded - x).pow(2).sum() / total
         if done.aux is not None and auxk is not None:
-            raw = pre.gather(1, done.aux.indices)
-            explained = torch.einsum("tk,tkd->td", raw, twin.W_dec[done.aux.indices])
-            loss = loss + auxk.alpha / total * (explained - (x - decoded).detach()).pow(2).sum()
+            loss = loss + _twin_of_auxk(twin, pre, done.aux.indices, (x - decoded).detach(), auxk.alpha / total)
         return Gradients(loss.detach(), *torch.autograd.grad(loss, tensors))
+
+
+def _twin_of_auxk(twin: TopK, pre: Tensor, chosen: Tensor, error: Tensor, weight: Tensor) -> Tensor:
+    raw, rows = pre.gather(1, chosen), twin.W_dec[chosen]
+    explained = torch.einsum("tk,tkd->td", raw.relu(), rows)
+    slope = torch.einsum("td,tkd->tk", explained - error, rows)
+    opens = ((raw <= 0) & (slope < 0)).detach()
+    # Adds nothing to the value and 1 to the derivative where a shut ReLU is to open.
+    values = raw.relu() + opens * (raw - raw.detach())
+    return weight * (torch.einsum("tk,tkd->td", values, rows) - error).pow(2).sum()
 
 
 class TopKTrainer:
