@@ -1,0 +1,52 @@
+"""`report`: the page beside the run, or Markdown and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from click.testing import Result
+from lmmsae_eval.harness.rundir import Run
+
+Type = Callable[..., Result]
+Make = Callable[..., Run]
+
+
+def test_the_page_lies_beside_the_run_which_stays_as_it_was(
+    type_command: Type, make_run: Make
+) -> None:
+    run = make_run()
+
+    page = Path(type_command("report", run.path).output.strip())
+
+    assert page == run.path.parent / f"{run.id}.html"
+    assert run.id in page.read_text()
+    assert run.damage() == []
+    assert sorted(run.path.rglob("*")) == sorted(make_run().path.rglob("*"))
+
+
+def test_the_page_goes_where_it_is_wanted(type_command: Type, make_run: Make) -> None:
+    result = type_command("report", make_run().path, "--to", "pages/mine.html")
+
+    assert result.output.strip() == "pages/mine.html"
+    assert Path("pages/mine.html").is_file()
+
+
+def test_markdown_and_json_go_to_stdout(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+
+    assert type_command("report", run.path, "--format", "md").output.startswith("# ")
+    assert json.loads(type_command("report", run.path, "--format", "json").output)
+    assert [path.name for path in Path("runs").iterdir()] == [run.id]
+
+
+def test_a_page_that_can_not_be_written_is_a_usage_error(
+    type_command: Type, make_run: Make
+) -> None:
+    Path("file").touch()
+
+    result = type_command("report", make_run().path, "--to", "file/page.html")
+
+    assert result.exit_code == 2
+    assert "choose another folder" in result.stderr
