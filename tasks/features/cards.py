@@ -1,0 +1,108 @@
+"""Cards: what a reader sees of one latent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...harness.task import Card, Line
+from .masks import outlined
+from .study import cached_images, studies
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ...harness.task import Context
+    from ..subject import Subject
+    from .masks import Mask
+    from .study import CachedImages, Split, Study
+
+CARDS_PER_HOOKPOINT = 60
+_COLOURS = 96
+"""Of a strip's palette: a third of the bytes, and no difference that an eye would mind."""
+
+
+def feature_cards(lines: Sequence[Line], context: Context[Subject], rank_by: str) -> Iterator[Card]:
+    """Cards of latents that have lines, evenly over the ranks of their score: the bad ones too."""
+    by_latent: dict[str, dict[str, Any]] = {}
+    for line in lines:
+        if line["latent"] is not None:
+            values = by_latent.setdefault(line["cluster"], {})
+            shown = {f"{k} {line['arm']}": v for k, v in line["scores"].items()}
+            values |= line["scores"] if line["arm"] == "main" else shown
+    search = cached_images(context.subject.search)
+    score = cached_images(context.subject.score)
+    for study in studies(context):
+        if study.arm == "main":
+            named = {i: study.name(i) for i in study.explanations}
+            scores = {i: by_latent[name] for i, name in named.items() if name in by_latent}
+            for latent in _spread(scores, rank_by):
+                yield _card(study, latent, scores[latent], search, score, context)
+
+
+def _spread(scores: Mapping[int, Mapping[str, float]], rank_by: str) -> list[int]:
+    """Best first; latents without the score come last."""
+    ranked = sorted(scores, key=lambda i: (-scores[i].get(rank_by, -1.0), i))
+    if len(ranked) <= CARDS_PER_HOOKPOINT:
+        return ranked
+    places = np.linspace(0, len(ranked) - 1, CARDS_PER_HOOKPOINT).round().astype(int)
+    return [ranked[place] for place in places]
+
+
+def _card(
+    study: Study,
+    latent: int,
+    scores: Mapping[str, float],
+    search: CachedImages,
+    score: CachedImages,
+    context: Context[Subject],
+) -> Card:
+    said = study.explanations[latent]
+    subject = context.subject
+    groups: list[tuple[str, Split, CachedImages, tuple[int, int]]] = [
+        ("exemplars (the explainer saw these)", "search", search, subject.search.size),
+        ("held out, top", "top", score, subject.score.size),
+    ]
+    strips = [
+        (caption, strip(_pictures(study.masked(latent, split, size), images)))
+        for caption, split, images, size in groups
+    ]
+    return Card(
+        title=f"{study.sae.hookpoint.name} latent {latent}",
+        text={"explanation": said.label or f"none: {said.reason}", **_firing(study, latent)},
+        scores=dict(scores),
+        images=[(caption, picture) for caption, picture in strips if picture],
+        tags={
+            "concept": said.concept or "none",
+            "hookpoint": study.sae.hookpoint.name,
+            "sae": study.sae.name,
+        },
+    )
+
+
+def _firing(study: Study, latent: int) -> dict[str, str]:
+    rate = study.search.rate[latent]
+    images = study.search.fired_images[latent]
+    dense = " (dense)" if latent in study.census.dense else ""
+    return {"fires on": f"{images} of {study.search.n_images} images, {rate:.2%} of tokens{dense}"}
+
+
+def _pictures(pairs: Iterable[tuple[int, Mask]], images: CachedImages) -> list[Image]:
+    return [outlined(images(index), mask) for index, mask in pairs]
+
+
+def strip(pictures: Sequence[Image], gap: int = 4) -> Image | None:
+    """Pictures side by side on white, in a small palette; None when there are none."""
+    from PIL import Image
+
+    if not pictures:
+        return None
+    width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, max(p.height for p in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        sheet.paste(picture, (left, 0))
+        left += picture.width + gap
+    return sheet.quantize(_COLOURS)

@@ -1,0 +1,69 @@
+"""How many latents of each SAE are live, dead and dense: counts that stand beside every score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ...harness.task import Line, Metric, MetricRow, Outcome, Sample
+
+if TYPE_CHECKING:
+    from .study import Study
+
+CENSUS_METRICS = (
+    Metric(
+        "live_latents",
+        "live latents",
+        "latents that fire on enough images and image tokens of the search set",
+        higher_is_better=None,
+        unit="latents",
+        range=(0, None),
+    ),
+    Metric(
+        "dead_latents",
+        "dead latents",
+        "latents that fire on no image token of the search set",
+        higher_is_better=None,
+        unit="latents",
+        range=(0, None),
+    ),
+    Metric(
+        "dense_latents",
+        "dense latents",
+        "live latents that fire on more than a tenth of the image tokens; flagged, not dropped",
+        higher_is_better=None,
+        unit="latents",
+        range=(0, None),
+    ),
+)
+_ARM = "census"
+
+
+def census_samples(studies: Sequence[Study]) -> Iterator[Sample]:
+    """One sample per SAE, its payload the outcome. An arm of its own, so that no limit drops it."""
+    for study in studies:
+        census = study.census
+        counts = (len(census.live), census.dead, len(census.dense))
+        scores = {m.name: float(n) for m, n in zip(CENSUS_METRICS, counts, strict=True)}
+        sae = study.sae
+        where = f"{sae.name}/{sae.hookpoint.name}/{sae.arm}"
+        yield Sample(
+            id=f"{where}/census",
+            cluster=where,
+            arm=_ARM if sae.arm == "main" else f"{_ARM}_{sae.arm}",
+            sae=sae.name,
+            hookpoint=sae.hookpoint.name,
+            payload=Outcome.ok(scores, n_latents=census.n_latents, sampled=len(study.explanations)),
+        )
+
+
+def census_rows(lines: Sequence[Line]) -> Iterator[MetricRow]:
+    """The counts, out of all latents of the SAE."""
+    for line in lines:
+        if line["id"].endswith("/census") and line["status"] == "ok":
+            total = int(line["detail"]["n_latents"])
+            arm = "main" if line["arm"] == _ARM else line["arm"].removeprefix(f"{_ARM}_")
+            for name, value in line["scores"].items():
+                yield MetricRow(
+                    name, value, total, total, sae=line["sae"], hookpoint=line["hookpoint"], arm=arm
+                )

@@ -1,0 +1,57 @@
+"""Images whose pixels are labelled: what features are searched in and scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from PIL.Image import Image
+
+CONCEPTS = ("scene", "object", "part", "material", "texture", "colour")
+"""The paper's (Network Dissection's) six, in the order of every table."""
+
+
+class ImageSet(Protocol):
+    """An ordered, fixed set of images with a label map per concept."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str:
+        """Changes whenever a pixel or a label could."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """concept -> labels; value v > 0 of that concept's map means `labels[concept][v - 1]`."""
+
+    @property
+    def vocabulary(self) -> Mapping[str, str]:
+        """label -> concept."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, index: int, /) -> Image: ...
+
+    def label_maps(self, index: int, /) -> Mapping[str, npt.NDArray[np.uint8]]:
+        """concept -> `(height, width)` uint8; 0 where nothing of the concept is."""
+
+    def mask(self, index: int, label: str, /) -> npt.NDArray[np.bool_]:
+        """`(height, width)` bool: where the label is true."""
+
+
+def fingerprint(images: ImageSet) -> dict[str, Any]:
+    """What an artefact made from these images depends on."""
+    ids = hashlib.sha256("\n".join(images.ids).encode()).hexdigest()
+    return {"name": images.name, "revision": images.revision, "n": len(images), "ids": ids}

@@ -1,0 +1,120 @@
+"""Masks in pixels: from tokens, moved, at their best on the token grid, and how two overlap.
+
+A mask is `(height, width)` bool. A token is a box x0, y0, x1, y1 in pixels of the original image;
+base grids, tiles and dynamic resolution are all just lists of boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Mask = npt.NDArray[np.bool_]
+Boxes = npt.NDArray[np.float32]
+
+
+def iou(a: Mask, b: Mask) -> float | None:
+    """Intersection over union; None when both are empty, since then nothing was said or shown."""
+    union = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / union if union else None
+
+
+def share(part: Mask, whole: Mask) -> float | None:
+    """How much of `whole` lies in `part`; None when `whole` is empty."""
+    area = int(np.count_nonzero(whole))
+    return int(np.count_nonzero(part & whole)) / area if area else None
+
+
+def pixel_boxes(boxes: Boxes) -> npt.NDArray[np.int64]:
+    """Boxes as half-open ranges: a pixel belongs to a box when its centre does (nearest resize)."""
+    return np.ceil(np.asarray(boxes, np.float64) - 0.5).astype(np.int64)
+
+
+def token_mask(boxes: Boxes, tokens: npt.NDArray[np.integer], size: tuple[int, int]) -> Mask:
+    """The pixels of some tokens.
+
+    Args:
+        boxes: `(n_tokens, 4)`.
+        tokens: indices of the active ones.
+        size: (width, height) of the image.
+    """
+    width, height = size
+    mask = np.zeros((height, width), np.bool_)
+    for x0, y0, x1, y1 in pixel_boxes(boxes[tokens]).clip(0):
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def rolled(mask: Mask, rng: np.random.Generator) -> Mask:
+    """The same mask somewhere else, wrapped around the border: equal area and shape, another place.
+
+    Each axis moves by a quarter to three quarters of its length: the copy is never in place.
+    """
+    shifts = [int(rng.integers(-(-n // 4), max(n * 3 // 4, -(-n // 4) + 1))) for n in mask.shape]
+    return np.roll(mask, shifts, axis=(0, 1))
+
+
+def cover(truth: Mask, boxes: Boxes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pixels of `truth` in each box, and pixels of each box, both `(n_tokens,)`."""
+    height, width = truth.shape
+    sums = np.zeros((height + 1, width + 1), np.int64)
+    sums[1:, 1:] = truth.cumsum(0).cumsum(1)
+    x0, y0, x1, y1 = np.clip(pixel_boxes(boxes), 0, [width, height, width, height]).T
+    inside = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
+    return inside, (x1 - x0) * (y1 - y0)
+
+
+def best_tokens(truth: Mask, boxes: Boxes) -> npt.NDArray[np.int64]:
+    """The tokens that match `truth` best: no set of (disjoint) boxes has a higher IoU.
+
+    Tokens are taken in order of the share of them that is true; for a ratio of sums the best set is
+    always such a prefix. Tokens without a true pixel are never taken.
+    """
+    inside, area = cover(truth, boxes)
+    order = np.argsort(-inside / np.maximum(area, 1), kind="stable")
+    order = order[inside[order] > 0]
+    if not order.size:
+        return order
+    hit, taken = inside[order].cumsum(), area[order].cumsum()
+    overlap = hit / (taken + np.count_nonzero(truth) - hit)
+    return np.sort(order[: int(overlap.argmax()) + 1])
+
+
+def dimmed(image: Image.Image, mask: Mask, factor: float = 0.25) -> Image.Image:
+    """The image with everything outside the mask at `factor` of its brightness."""
+    pixels = np.asarray(image.convert("RGB"), np.float32)
+    kept = np.where(mask[..., None], pixels, pixels * factor)
+    return Image.fromarray(kept.round().astype(np.uint8))
+
+
+def outlined(
+    image: Image.Image, mask: Mask, colour: Sequence[int] = (255, 40, 160), scale: int = 1
+) -> Image.Image:
+    """The image, dimmed outside the mask, with a line along the mask's inner border."""
+    edge = mask.repeat(scale, 0).repeat(scale, 1)
+    inner = edge.copy()
+    for axis in (0, 1):
+        for step in (-1, 1):
+            inner &= np.roll(edge, step, axis)
+    large = image.convert("RGB").resize((edge.shape[1], edge.shape[0]), Image.Resampling.NEAREST)
+    pixels = np.asarray(dimmed(large, edge, 0.45)).copy()
+    pixels[edge & ~inner] = colour
+    return Image.fromarray(pixels)
+
+
+def released_mask(active: Mask, side: int = 336) -> Mask:
+    """The mask as the paper's released code makes it: it grows, the more so the more scattered.
+
+    Inactive tokens are coded 224 and active ones 0, the grid is enlarged bilinearly in whole
+    numbers, and every pixel below 224 counts. One isolated patch of 24 x 24 grows 3.98 times.
+
+    Args:
+        active: `(grid, grid)` bool.
+        side: of the enlarged square, in pixels.
+    """
+    coded = np.where(active, 0, 224).astype(np.uint8)
+    large = Image.fromarray(coded).resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(large) < 224

@@ -1,0 +1,69 @@
+"""Images through the LMM and every SAE, in groups small enough to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ...sae.latents import EncodedImage, encode_images
+from ...sae.lmm import Prompt
+from .selection import Entries
+
+if TYPE_CHECKING:
+    from ...harness.progress import Progress
+    from ...sae.lmm import LMM
+    from ...sae.topk import Latents, TrainedSae
+    from .imageset import ImageSet
+    from .masks import Boxes
+
+GROUP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some consecutive images of a set."""
+
+    images: npt.NDArray[np.int32]
+    """`(n,)` ascending indices within the set."""
+    boxes: Sequence[Boxes]
+    """Per image `(n_tokens, 4)`."""
+    entries: Sequence[Entries]
+    """One per SAE: the latents above zero."""
+
+
+def stream(
+    lmm: LMM, saes: Sequence[TrainedSae], images: ImageSet, progress: Progress
+) -> Iterator[Chunk]:
+    """The whole set once, one forward a group for all SAEs. The prompt is the image alone.
+
+    The text would make no difference: a causal model has seen none of it at an image token.
+    """
+    prompts = (Prompt("", images.image(i)) for i in range(len(images)))
+    encoded = encode_images(lmm, saes, prompts, GROUP, progress, len(images))
+    while group := list(islice(encoded, GROUP)):
+        yield Chunk(
+            np.array([one.index for one in group], np.int32),
+            [np.asarray(one.boxes.cpu().numpy(), np.float32) for one in group],
+            [_entries(group, sae) for sae in range(len(saes))],
+        )
+
+
+def _entries(group: Sequence[EncodedImage], sae: int) -> Entries:
+    return Entries.concatenate([_positive(one.index, one.latents[sae]) for one in group])
+
+
+def _positive(image: int, latents: Latents) -> Entries:
+    """Active means activation > 0; the other slots of a token with fewer than k are empty."""
+    values = latents.values.float().cpu().numpy()
+    tokens, slots = np.nonzero(values > 0)
+    return Entries(
+        latents.indices.cpu().numpy()[tokens, slots].astype(np.int32),
+        np.full(len(tokens), image, np.int32),
+        tokens.astype(np.int32),
+        values[tokens, slots].astype(np.float32),
+    )

@@ -1,0 +1,202 @@
+"""What every feature task starts from: an SAE's live latents, their images, masks and explanations.
+
+Made once per run and kept by content, since each part costs a pass through the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...errors import UsageError
+from .exemplars import (
+    RATE_FLOOR,
+    RESERVOIR,
+    TOP,
+    Census,
+    Survey,
+    census,
+    load_surveys,
+    sample_latents,
+    save_surveys,
+    survey_images,
+)
+from .explain import Explanation, SelfExplainer, load_explanations, save_explanations
+from .imageset import fingerprint
+from .masks import Mask, dimmed, token_mask
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ...harness.task import Context
+    from ...sae.topk import TrainedSae
+    from ..subject import Subject
+    from .explain import Explainer
+    from .imageset import ImageSet
+
+Split = Literal["search", "top", "decile"]
+LATENTS_PER_SAE = 200
+IMAGES_KEPT = 1024
+"""Decoded images held in memory."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One SAE's features."""
+
+    sae: TrainedSae
+    search: Survey
+    """Of the images that explanations are written from."""
+    score: Survey
+    """Of held-out images."""
+    census: Census
+    explanations: Mapping[int, Explanation]
+    """Of every sampled live latent."""
+
+    @property
+    def arm(self) -> str:
+        return self.sae.arm
+
+    @property
+    def labels(self) -> dict[str, str | None]:
+        """Every label that explains some latent, with its concept."""
+        return {e.label: e.concept for e in self.explanations.values() if e.label}
+
+    def name(self, latent: int) -> str:
+        """A latent, unambiguous within a run."""
+        return f"{self.sae.name}/{self.sae.hookpoint.name}/{self.sae.arm}/{latent}"
+
+    def masked(
+        self, latent: int, split: Split, size: tuple[int, int]
+    ) -> Iterator[tuple[int, Mask]]:
+        """Images of a group, best first, each with the pixels of the latent's active tokens.
+
+        Yields (index within the image set, mask).
+        """
+        survey = self.search if split == "search" else self.score
+        gallery = survey.decile if split == "decile" else survey.top
+        for slot in range(gallery.count(latent)):
+            image = int(gallery.images[latent, slot])
+            tokens, _ = gallery.active(latent, slot)
+            yield image, token_mask(survey.boxes(image), tokens, size)
+
+
+def studies(context: Context[Subject]) -> list[Study]:
+    """One study per SAE of the run, untrained controls included, in the subject's order."""
+    key = {"saes": _saes_key(context.subject), "params": dict(context.params), "seed": context.seed}
+    return context.artefacts.get("studies", key, lambda: _build(context))
+
+
+def _build(context: Context[Subject]) -> list[Study]:
+    subject = context.subject
+    search, score = (surveys(context, images) for images in (subject.search, subject.score))
+    floor = float(context.params.get("rate_floor", RATE_FLOOR))
+    limit = int(context.params.get("latents_per_sae", LATENTS_PER_SAE))
+    counts = [census(s, sae.sae.k, floor) for s, sae in zip(search, subject.saes, strict=True)]
+    for sae, count in zip(subject.saes, counts, strict=True):
+        context.progress.say(_counted(sae, count))
+    latents = [sample_latents(count.live, limit, context.seed) for count in counts]
+    explained = _explained(context, search, latents)
+    return [
+        Study(*parts) for parts in zip(subject.saes, search, score, counts, explained, strict=True)
+    ]
+
+
+def _counted(sae: TrainedSae, count: Census) -> str:
+    return (
+        f"{sae.name} at {sae.hookpoint} ({sae.arm}): of {count.n_latents} latents "
+        f"{len(count.live)} live, {count.dead} dead, {len(count.dense)} dense"
+    )
+
+
+def surveys(context: Context[Subject], images: ImageSet) -> list[Survey]:
+    """The survey of an image set by every SAE, from one pass through the model."""
+    subject = context.subject
+    return context.artefacts.get(
+        "survey",
+        _survey_key(context, images),
+        lambda: survey_images(
+            subject.lmm, subject.saes, images, seed=context.seed, progress=context.progress
+        ),
+        save_surveys,
+        load_surveys,
+    )
+
+
+def _survey_key(context: Context[Subject], images: ImageSet) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "kept": [TOP, RESERVOIR],
+        "saes": _saes_key(context.subject),
+        "images": fingerprint(images),
+        "seed": context.seed,
+    }
+
+
+def _saes_key(subject: Subject) -> list[list[str]]:
+    return [[subject.lmm.identity], *([s.identity, s.hookpoint.name] for s in subject.saes)]
+
+
+def explainer(subject: Subject) -> Explainer:
+    """The explainer of the run: the model under study itself."""
+    if subject.make_explainer is not None:
+        raise UsageError("chat explainers are not available yet; leave the explainer out")
+    provider = subject.provider
+    question = provider.highlight_question(None)
+    return SelfExplainer(subject.lmm, question, provider.vocabulary, provider.unclear_answer)
+
+
+def _explained(
+    context: Context[Subject], search: Sequence[Survey], latents: Sequence[Sequence[int]]
+) -> list[dict[int, Explanation]]:
+    role = explainer(context.subject)
+    key = {
+        "version": 1,
+        "survey": _survey_key(context, context.subject.search),
+        "latents": [list(ids) for ids in latents],
+        "explainer": role.identity,
+    }
+    images = cached_images(context.subject.search)
+
+    def build() -> list[list[Explanation]]:
+        return [
+            role.explain(
+                [_exemplars(survey, latent, images, context.subject.search.size) for latent in ids],
+                context.progress,
+            )
+            for survey, ids in zip(search, latents, strict=True)
+        ]
+
+    found = context.artefacts.get("explanations", key, build, save_explanations, load_explanations)
+    return [
+        dict(zip(ids, per_sae, strict=True)) for ids, per_sae in zip(latents, found, strict=True)
+    ]
+
+
+def _exemplars(
+    survey: Survey, latent: int, images: CachedImages, size: tuple[int, int]
+) -> list[Image]:
+    """The latent's top images, dimmed but for its active patches."""
+    dims = []
+    for slot in range(survey.top.count(latent)):
+        index = int(survey.top.images[latent, slot])
+        mask = token_mask(survey.boxes(index), survey.top.active(latent, slot)[0], size)
+        dims.append(dimmed(images(index), mask))
+    return dims
+
+
+class CachedImages:
+    """Decoded images of a set, the last ones kept: features come back to the same few."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._get = lru_cache(maxsize=IMAGES_KEPT)(images.image)
+
+    def __call__(self, index: int) -> Image:
+        return self._get(index)
+
+
+def cached_images(images: ImageSet) -> CachedImages:
+    """A set's images with a cache in front."""
+    return CachedImages(images)
