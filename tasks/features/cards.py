@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...harness.task import Card, Line
-from .masks import outlined
+from .masks import dimmed, outlined
 from .study import cached_images, studies
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ...harness.task import Context
     from ..subject import Subject
+    from .foils import Item
     from .masks import Mask
     from .study import CachedImages, Split, Study
 
@@ -80,6 +81,38 @@ def _card(
             "sae": study.sae.name,
         },
     )
+
+
+def item_cards(
+    lines: Sequence[Line], asked: Mapping[str, Item], context: Context[Subject]
+) -> Iterator[Card]:
+    """What the judge was shown, for people to judge too: a random share of each hookpoint's items.
+
+    `title` and `text` don't tell a foil from a true item; `tags` do.
+    """
+    images, size = cached_images(context.subject.score), context.subject.score.size
+    left: dict[tuple[str, str], int] = {}
+    for line in lines:
+        item = asked.get(line["id"])
+        where = (line["sae"], line["hookpoint"])
+        if item is None or not item.explanation or left.get(where, 0) >= CARDS_PER_HOOKPOINT:
+            continue
+        pairs = item.pictures(size, context.seed)
+        if picture := strip([dimmed(images(index), lit) for index, lit in pairs]):
+            left[where] = left.get(where, 0) + 1
+            yield Card(
+                title=f"{line['hookpoint']} latent {line['latent']}",
+                text={"explanation": item.explanation},
+                scores=dict(line["scores"]),
+                images=[("what the judge saw", picture)],
+                tags={
+                    "concept": line["concept"] or "none",
+                    "hookpoint": line["hookpoint"],
+                    "sae": line["sae"],
+                    "item": item.kind,
+                },
+                sample=line["id"],
+            )
 
 
 def _firing(study: Study, latent: int) -> dict[str, str]:

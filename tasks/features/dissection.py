@@ -37,7 +37,7 @@ LABELS_OF = ("own", "other")
 
 @dataclass(frozen=True, slots=True)
 class Overlaps:
-    """Pixel sums of some latents of one SAE. Even images are the first half, odd ones the second."""
+    """Pixel sums of some latents of one SAE; even images are the first half, odd the second."""
 
     inside: Sums
     """`(own|other, half, latents, thresholds, labels)` pixels both active and of the label."""
@@ -46,10 +46,11 @@ class Overlaps:
     truth: Sums
     """`(own|other, half, labels)` pixels of the label."""
 
-    def iou(self) -> Sums:
-        """Dataset IoU, shaped as `inside`; 0 where both are empty."""
-        union = self.active[None, ..., None] + self.truth[:, :, None, None, :] - self.inside
-        return np.asarray(self.inside / np.maximum(union, 1))
+    def iou(self, row: int) -> Sums:
+        """`(own|other, half, thresholds, labels)` dataset IoU of a latent; 0 where both are empty."""
+        inside = self.inside[:, :, row]
+        union = self.active[None, :, row, :, None] + self.truth[:, :, None, :] - inside
+        return np.asarray(inside / np.maximum(union, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class _Cover:
         self._recent: dict[tuple[int, bytes], Sums] = {}
 
     def owner(self, boxes: Boxes) -> npt.NDArray[np.int64]:
-        """`(height, width)` the token that a pixel belongs to: the last box; n_tokens where none."""
+        """`(height, width)` the token of each pixel: the last box around it, n_tokens where none."""
         if self._owner[0] != boxes.tobytes():
             width, height = self._images.size
             owner = np.full((height, width), len(boxes))
@@ -121,7 +122,7 @@ class _Cover:
         return self._owner[1]
 
     def counts(self, index: int, boxes: Boxes) -> Sums:
-        """`(n_tokens + 1, n_labels)`, labels in the vocabulary's order; the last row is no token's."""
+        """`(n_tokens + 1, n_labels)`, labels as in the vocabulary; the last row is no token's."""
         key = (index, boxes.tobytes())
         if key not in self._recent:
             # The image after next is never asked for, and the one before never again.
@@ -136,8 +137,8 @@ class _Cover:
             names = self._images.labels[concept]
             at = owner * (len(names) + 1) + labels
             table = np.bincount(at.ravel(), minlength=n * (len(names) + 1)).reshape(n, -1)
-            columns |= {name: table[:, i + 1] for i, name in enumerate(names)}
-        return np.stack([columns[label] for label in self._images.vocabulary], 1).astype(float)
+            columns |= {name: table[:, i + 1].astype(float) for i, name in enumerate(names)}
+        return np.stack([columns[label] for label in self._images.vocabulary], 1)
 
 
 class _Counter:
@@ -174,9 +175,7 @@ class _Counter:
 def save_overlaps(overlaps: Sequence[Overlaps], folder: Path) -> None:
     """One npz an SAE."""
     for i, one in enumerate(overlaps):
-        np.savez(
-            folder / f"{i:03d}.npz", inside=one.inside, active=one.active, truth=one.truth
-        )
+        np.savez(folder / f"{i:03d}.npz", inside=one.inside, active=one.active, truth=one.truth)
 
 
 def load_overlaps(folder: Path) -> list[Overlaps]:

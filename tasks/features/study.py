@@ -43,6 +43,17 @@ IMAGES_KEPT = 1024
 
 
 @dataclass(frozen=True)
+class Living:
+    """One SAE's live latents, before anything is said about them."""
+
+    sae: TrainedSae
+    search: Survey
+    census: Census
+    latents: Sequence[int]
+    """All live ones, or a seeded sample."""
+
+
+@dataclass(frozen=True)
 class Study:
     """One SAE's features."""
 
@@ -83,24 +94,43 @@ class Study:
             yield image, token_mask(survey.boxes(image), tokens, size)
 
 
+def living(context: Context[Subject]) -> list[Living]:
+    """The live latents of every SAE of the run, untrained controls included, in its order."""
+    key = _key(context)
+    return context.artefacts.get("living", key, lambda: _living(context))
+
+
 def studies(context: Context[Subject]) -> list[Study]:
     """One study per SAE of the run, untrained controls included, in the subject's order."""
-    key = {"saes": _saes_key(context.subject), "params": dict(context.params), "seed": context.seed}
-    return context.artefacts.get("studies", key, lambda: _build(context))
+    key = _key(context)
+    return context.artefacts.get("studies", key, lambda: _studies(context))
 
 
-def _build(context: Context[Subject]) -> list[Study]:
-    subject = context.subject
-    search, score = (surveys(context, images) for images in (subject.search, subject.score))
+def _key(context: Context[Subject]) -> dict[str, Any]:
+    images = context.subject.search
+    return {"survey": _survey_key(context, images), "params": dict(context.params)}
+
+
+def _living(context: Context[Subject]) -> list[Living]:
     floor = float(context.params.get("rate_floor", RATE_FLOOR))
     limit = int(context.params.get("latents_per_sae", LATENTS_PER_SAE))
-    counts = [census(s, sae.sae.k, floor) for s, sae in zip(search, subject.saes, strict=True)]
-    for sae, count in zip(subject.saes, counts, strict=True):
+    found = []
+    saes = context.subject.saes
+    for sae, search in zip(saes, surveys(context, context.subject.search), strict=True):
+        count = census(search, sae.sae.k, floor)
         context.progress.say(_counted(sae, count))
-    latents = [sample_latents(count.live, limit, context.seed) for count in counts]
-    explained = _explained(context, search, latents)
+        latents = sample_latents(count.live, limit, context.seed)
+        found.append(Living(sae, search, count, latents))
+    return found
+
+
+def _studies(context: Context[Subject]) -> list[Study]:
+    living_ = living(context)
+    score = surveys(context, context.subject.score)
+    explained = _explained(context, living_)
     return [
-        Study(*parts) for parts in zip(subject.saes, search, score, counts, explained, strict=True)
+        Study(one.sae, one.search, held_out, one.census, said)
+        for one, held_out, said in zip(living_, score, explained, strict=True)
     ]
 
 
@@ -149,30 +179,30 @@ def explainer(subject: Subject) -> Explainer:
 
 
 def _explained(
-    context: Context[Subject], search: Sequence[Survey], latents: Sequence[Sequence[int]]
+    context: Context[Subject], living_: Sequence[Living]
 ) -> list[dict[int, Explanation]]:
-    role = explainer(context.subject)
+    subject = context.subject
+    role = explainer(subject)
+    images = cached_images(subject.search)
     key = {
         "version": 1,
-        "survey": _survey_key(context, context.subject.search),
-        "latents": [list(ids) for ids in latents],
+        "survey": _survey_key(context, subject.search),
+        "latents": [list(one.latents) for one in living_],
         "explainer": role.identity,
     }
-    images = cached_images(context.subject.search)
 
     def build() -> list[list[Explanation]]:
         return [
             role.explain(
-                [_exemplars(survey, latent, images, context.subject.search.size) for latent in ids],
+                [_exemplars(one.search, i, images, subject.search.size) for i in one.latents],
                 context.progress,
             )
-            for survey, ids in zip(search, latents, strict=True)
+            for one in living_
         ]
 
     found = context.artefacts.get("explanations", key, build, save_explanations, load_explanations)
-    return [
-        dict(zip(ids, per_sae, strict=True)) for ids, per_sae in zip(latents, found, strict=True)
-    ]
+    pairs = zip(living_, found, strict=True)
+    return [dict(zip(one.latents, said, strict=True)) for one, said in pairs]
 
 
 def _exemplars(

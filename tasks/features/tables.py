@@ -102,6 +102,29 @@ def row(
     )
 
 
+def weighted_rows(
+    lines: Sequence[Line], score: str, weight: str, arms: Sequence[str], null: str | None = None
+) -> Iterator[MetricRow]:
+    """The mean weighted by `detail[weight]`, in every cell and arm: `<score>_<weight>`."""
+    for cell in cells(lines):
+        values = {arm: _weighted(scored(cell.arm(arm), score), score, weight) for arm in arms}
+        for arm in arms:
+            if members := cell.arm(arm):
+                beside = values[null].value if null and arm == "main" else None
+                n_ok = len(scored(members, score))
+                metric = f"{score}_{weight}"
+                yield row(metric, values[arm], cell, arm, n_ok, len(members), beside)
+
+
+def _weighted(lines: Sequence[Line], score: str, weight: str) -> Interval:
+    def parts(line: Line) -> list[tuple[int, float]]:
+        mass = float(line["detail"][weight])
+        return [(0, mass * float(line["scores"][score])), (1, mass)]
+
+    totals = cluster_totals(lines, 2, parts)
+    return pooled_interval(totals, lambda sums: _ratio(sums[:, 0], sums[:, 1]), len(lines))
+
+
 def _mean(lines: Sequence[Line], score: str) -> float | None:
     return float(np.mean([line["scores"][score] for line in lines])) if lines else None
 

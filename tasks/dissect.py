@@ -1,0 +1,148 @@
+"""Task `dissect`: how well does a latent match some label, whatever its explanation says?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ..harness.task import Line, Metric, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
+from .features.dissection import (
+    LABELS_OF,
+    THRESHOLDS,
+    Overlaps,
+    detector,
+    dissect,
+    load_overlaps,
+    save_overlaps,
+)
+from .features.imageset import fingerprint
+from .features.plots import by_concept, by_layer
+from .features.study import living
+from .features.tables import mean_rows, weighted_rows
+
+if TYPE_CHECKING:
+    from ..harness.task import Context
+    from .features.study import Living
+    from .subject import Subject
+
+ARMS = ("main", "untrained", "shuffled")
+
+METRICS = (
+    Metric(
+        "dissect",
+        "dataset IoU",
+        "IoU over all held-out images with the best label; label and threshold picked on one half "
+        "of the images, scored on the other; mean over live latents",
+        higher_is_better=True,
+        range=(0, 1),
+        headline=True,
+    ),
+    Metric(
+        "dissect_mass",
+        "dataset IoU, by mass",
+        "the same, latents weighted by their summed activation on the search set",
+        higher_is_better=True,
+        range=(0, 1),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dissected:
+    """One latent and the labels that it is held against."""
+
+    sae: int
+    """Place of the SAE in the run."""
+    row: int
+    """Place of the latent among those looked at."""
+    labels_of: str
+    mass: float
+
+
+class Dissect(Task["Subject"]):
+    """Network Dissection on held-out images, with image-shuffled labels and an untrained SAE."""
+
+    spec: ClassVar[TaskSpec] = TaskSpec(
+        name="dissect",
+        version=1,
+        title="Dissection",
+        description="Alignment of latents with exact labels, without any explanation.",
+        metrics=METRICS,
+        cluster="latent",
+    )
+    batch_size: ClassVar[int] = 256
+
+    def samples(self, context: Context[Subject]) -> Iterable[Sample]:
+        for place, one in enumerate(living(context)):
+            yield from _samples(one, place)
+
+    def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> Sequence[Outcome]:
+        overlaps = _overlaps(context)
+        vocabulary = context.subject.score.vocabulary
+        labels = list(vocabulary)
+        outcomes = []
+        for sample in samples:
+            item: Dissected = sample.payload
+            halves = overlaps[item.sae].iou(item.row)[LABELS_OF.index(item.labels_of)]
+            found = detector(halves)
+            label = labels[found.label]
+            detail = {"label": label, "threshold": found.threshold, "mass": item.mass}
+            outcomes.append(
+                Outcome("ok", {"dissect": found.iou}, detail, concept=vocabulary[label])
+            )
+        return outcomes
+
+    def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
+        rows = [*mean_rows(lines, "dissect", ARMS, null="shuffled")]
+        return [*rows, *weighted_rows(lines, "dissect", "mass", ARMS, null="shuffled")]
+
+    def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
+        yield by_layer(rows, "dissect", "Dataset IoU by layer")
+        yield by_concept(rows, "dissect", "Dataset IoU by concept of the best label")
+
+
+def _samples(one: Living, place: int) -> Iterator[Sample]:
+    sae = one.sae
+    arms = {"main": "own", "shuffled": "other"} if sae.arm == "main" else {sae.arm: "own"}
+    total = max(float(one.search.mass.sum()), 1e-12)
+    for row, latent in enumerate(one.latents):
+        for arm, labels_of in arms.items():
+            name = f"{sae.name}/{sae.hookpoint.name}/{sae.arm}/{latent}"
+            mass = round(float(one.search.mass[latent]) / total, 8)
+            yield Sample(
+                id=f"{name}/{arm}",
+                cluster=name,
+                arm=arm,
+                sae=sae.name,
+                hookpoint=sae.hookpoint.name,
+                latent=latent,
+                payload=Dissected(place, row, labels_of, mass),
+            )
+
+
+def _overlaps(context: Context[Subject]) -> list[Overlaps]:
+    subject, found = context.subject, living(context)
+    key = {
+        "version": 1,
+        "thresholds": list(THRESHOLDS),
+        "lmm": subject.lmm.identity,
+        "saes": [[one.sae.identity, one.sae.hookpoint.name] for one in found],
+        "latents": [list(one.latents) for one in found],
+        "search": fingerprint(subject.search),
+        "score": fingerprint(subject.score),
+    }
+    return context.artefacts.get(
+        "dissection",
+        key,
+        lambda: dissect(
+            subject.lmm,
+            [one.sae for one in found],
+            subject.score,
+            [one.latents for one in found],
+            [one.search.maximum for one in found],
+            context.progress,
+        ),
+        save_overlaps,
+        load_overlaps,
+    )
