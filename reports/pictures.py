@@ -1,0 +1,50 @@
+"""Where a report's pictures are: linked when the run lies below the page, else copied beside it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from ..errors import UsageError
+from ..harness.writing import clear_errors
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """The pictures of one run for one page."""
+
+    run: Path
+    page: Path
+
+    def link(self, name: str) -> str:
+        """A relative URL for a picture that a card names. Raises `UsageError` outside the run."""
+        source = self._source(name)
+        beside = self.page.resolve().parent
+        if source.is_relative_to(beside):
+            return quote(source.relative_to(beside).as_posix())
+        target = self._folder / source.relative_to(self.run.resolve()).as_posix().replace("/", "-")
+        with clear_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        return quote(f"{target.parent.name}/{target.name}")
+
+    @property
+    def _folder(self) -> Path:
+        return self.page.with_name(f"{self.page.stem}-pictures")
+
+    def _source(self, name: str) -> Path:
+        root = self.run.resolve()
+        source = (root / name).resolve()
+        if not source.is_relative_to(root) or source.suffix.lower() not in _SUFFIXES:
+            raise UsageError(
+                f"a card of {self.run} names {name!r}, no picture of the run; don't trust it"
+            )
+        if not source.is_file():
+            raise UsageError(
+                f"{self.run} has lost the picture {name!r}; restore it or make the run again"
+            )
+        return source
