@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _POOL = 6
 """Best latents of each direction that are combined."""
+_CONSIDERED = 512
+"""Latents with most attribution that are looked at."""
 _HARM = 2.0
 """A right answer lost weighs as much as two wrong ones mended, while ranking."""
 
@@ -27,17 +29,14 @@ def screen(gain: Tensor, margin: Tensor, max_latents: int) -> list[tuple[float, 
 
     gain `(items, latents)`, margin `(items,)`.
     """
-    wrong = margin < 0
-    sets = [
-        (latents, scales)
-        for sign, scales in ((-1.0, SUPPRESSING), (1.0, AMPLIFYING))
-        for latents in _sets(_contrast(sign * gain, wrong), max_latents)
-    ]
-    scored = [
-        (_worth(gain[:, list(latents)].sum(1), margin, scale), Edit(latents, scale))
-        for latents, scales in sets
-        for scale in scales
-    ]
+    scored: list[tuple[float, Edit]] = []
+    for scales in (SUPPRESSING, AMPLIFYING):
+        sets = _sets(gain, margin, scales, max_latents)
+        summed = _sums(gain, sets)
+        for scale in scales:
+            worths = _worth(summed, margin, scale).tolist()
+            edits = (Edit(latents, scale) for latents in sets)
+            scored += zip(worths, edits, strict=True)
     return sorted(scored, key=lambda pair: (-pair[0], pair[1].latents, pair[1].scale))
 
 
@@ -51,26 +50,39 @@ def shortlist(ranked: Sequence[tuple[float, Edit]], n: int) -> list[Edit]:
     return [*firsts, *rest][:n]
 
 
-def _contrast(push: Tensor, wrong: Tensor) -> Tensor:
-    """Help on wrong items minus harm on right ones, were the latents moved along `push`."""
-    helps = push[wrong].mean(0)
-    harms = (-push[~wrong]).clamp_min(0).mean(0) if (~wrong).any() else 0.0
-    return helps - harms
+def _sets(
+    gain: Tensor, margin: Tensor, scales: Sequence[float], max_latents: int
+) -> list[tuple[int, ...]]:
+    """The best latents one by one, and the best two, three, ... together.
 
+    A latent counts at its best strength: one that pushes all items the same way still mends, as
+    long as the right ones can bear the loss.
+    """
+    import torch
 
-def _sets(contrast: Tensor, max_latents: int) -> list[tuple[int, ...]]:
-    """The best latents one by one, and the best two, three, ... together."""
-    values, order = contrast.topk(min(_POOL, len(contrast)))
-    pool = [int(j) for j, value in zip(order.tolist(), values.tolist(), strict=True) if value > 0]
+    known = gain.abs().mean(0).topk(min(_CONSIDERED, gain.shape[1])).indices
+    each = torch.stack([_worth(gain[:, known], margin, scale) for scale in scales]).amax(0)
+    values, order = each.topk(min(_POOL, len(known)))
+    pool = [j for j, value in zip(known[order].tolist(), values.tolist(), strict=True) if value > 0]
     together = [tuple(sorted(pool[:m])) for m in range(2, max_latents + 1) if m <= len(pool)]
     return [*((j,) for j in pool), *together]
 
 
-def _worth(gain: Tensor, margin: Tensor, scale: float) -> float:
-    """Predicted answers mended minus those broken, counted softly."""
-    spread = margin.abs().mean().clamp_min(1e-6)
-    before, after = ((m / spread * 4).sigmoid() for m in (margin, margin + (scale - 1) * gain))
+def _sums(gain: Tensor, sets: Sequence[tuple[int, ...]]) -> Tensor:
+    """`(items, sets)`: the gain of each set."""
+    import torch
+
+    columns = [gain[:, list(latents)].sum(1) for latents in sets]
+    return torch.stack(columns, 1) if columns else gain[:, :0]
+
+
+def _worth(gain: Tensor, margin: Tensor, scale: float) -> Tensor:
+    """Per column of `gain`: predicted answers mended minus those broken, counted softly."""
+    sharpness = 4 / margin.abs().mean().clamp_min(1e-6)
+    before = (margin * sharpness).sigmoid()[:, None]
+    after = ((margin[:, None] + (scale - 1) * gain) * sharpness).sigmoid()
     wrong = margin < 0
-    mended = (after - before)[wrong].clamp_min(0).mean()
-    broken = (before - after)[~wrong].clamp_min(0).mean() if (~wrong).any() else mended * 0
-    return float(mended - _HARM * broken)
+    mended = (after - before)[wrong].clamp_min(0).mean(0)
+    if wrong.all():
+        return mended
+    return mended - _HARM * (before - after)[~wrong].clamp_min(0).mean(0)

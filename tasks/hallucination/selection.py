@@ -118,7 +118,7 @@ def select(
     )
     tried = sum(len(t) - 1 for t in [*trials.values(), *trials_everywhere.values()])
     dev_scores, dev_everywhere = (
-        _dev_scores(list(trials.values()), items) for trials in (chosen, everywhere)
+        _dev_scores(list(best.values()), items) for best in (chosen, everywhere)
     )
     return Selection(plan, dev_scores, dev_everywhere, search.screened, tried)
 
