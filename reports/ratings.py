@@ -100,7 +100,9 @@ def _outcome(sample: Sample, ratings: Ratings) -> Outcome:
     line = sample.payload
     if line["status"] != "ok":
         return Outcome.ok({"consistent": rating}, rater=ratings.rater)
-    judged = int(line["scores"]["consistent"])
+    # The judge's 0 or 1 is the line's one score, whatever the arm calls it.
+    (verdict,) = line["scores"].values()
+    judged = int(verdict)
     scores = {"consistent": rating, "judge": judged, "agreement": int(rating == judged)}
     return Outcome.ok(scores, rater=ratings.rater)
 
