@@ -1,7 +1,12 @@
-"""A random LLaVA of the testbed's classes: real plumbing, no knowledge."""
+"""A random LLaVA of the testbed's classes (real plumbing, no knowledge); a browser for pages."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +42,9 @@ def _processor() -> Any:
         additional_special_tokens=["<image>", "<answer>"],
     )
     images = CLIPImageProcessorPil(
-        size={"height": 96, "width": 96}, do_center_crop=False, crop_size={"height": 96, "width": 96}
+        size={"height": 96, "width": 96},
+        do_center_crop=False,
+        crop_size={"height": 96, "width": 96},
     )
     return LlavaProcessor(
         image_processor=images,
@@ -51,10 +58,20 @@ def _processor() -> Any:
 
 def _model(tokenizer: Any) -> Any:
     import torch
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
 
     vision = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=6, num_attention_heads=4, image_size=96, patch_size=8
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        image_size=96,
+        patch_size=8,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -96,3 +113,54 @@ def tiny_lmm(tiny_lmm_folder: Path) -> LMM:
     from lmmsae_eval.sae.load import load_lmm
 
     return load_lmm(tiny_lmm_folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a browser made of a page."""
+
+    dom: str
+    """After its scripts have run."""
+    console: list[str]
+    """Errors and warnings, blocked content included."""
+
+
+class Browser:
+    """Headless Chromium, a fresh profile for every page."""
+
+    def __init__(self, program: str, profiles: Path) -> None:
+        self.program = program
+        self.profiles = profiles
+
+    def open(self, page: Path, state: str = "") -> Page:
+        """Open a file; `state` is appended to its URL, such as `#concept=object`."""
+        profile = tempfile.mkdtemp(dir=self.profiles)
+        url = page.resolve().as_uri() + state
+        command = [self.program, *_CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return Page(done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line])
+
+
+_CHROMIUM = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=3000",
+)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """Skips where there is no Chromium, but fails in CI, where there must be one."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    if program is None and os.environ.get("CI") == "true":
+        pytest.fail("no Chromium in CI: pages would go untested")
+    if program is None:
+        pytest.skip("no Chromium: install it to test pages")
+    return Browser(program, tmp_path_factory.mktemp("profiles"))
