@@ -2,20 +2,26 @@
 // The filter of the cards. Its state is the page's hash, so that a view can be linked to: #concept=object&q=boat
 (() => {
   const form = document.getElementById("filter");
+  const words = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
   const cards = [...document.querySelectorAll("article")].map((element) => ({
     element,
     tags: JSON.parse(element.dataset.tags),
-    text: element.textContent.toLowerCase(),
+    words: [...element.querySelectorAll("h3, dd")].flatMap((part) => words(part.textContent)),
   }));
 
   function state() {
     return [...new FormData(form)].filter(([, value]) => value !== "");
   }
 
+  // The beginning of a word will do, of a number only the whole: 7 is not 70.
+  function has(card, wanted) {
+    return card.words.some((word) => (/^\d+$/.test(wanted) ? word === wanted : word.startsWith(wanted)));
+  }
+
   function matches(card, wanted) {
     return wanted.every(([key, value]) =>
       key === "q"
-        ? value.toLowerCase().split(/\s+/).every((word) => card.text.includes(word))
+        ? words(value).every((word) => has(card, word))
         : card.tags[key] === value,
     );
   }
