@@ -59,7 +59,9 @@ class Toy(Task[Score]):
         interval = mean_interval(
             [line["scores"]["score"] for line in scored], [line["cluster"] for line in scored]
         )
-        row = MetricRow("score", interval.value, len(scored), len(lines), hookpoint="model.layers.3")
+        row = MetricRow(
+            "score", interval.value, len(scored), len(lines), hookpoint="model.layers.3"
+        )
         return [replace(row, ci_low=interval.low, ci_high=interval.high)]
 
     def cards(self, lines: Sequence[Line], context: Context[Score]) -> Iterable[Card]:
@@ -68,7 +70,9 @@ class Toy(Task[Score]):
         yield Card("first", scores={"score": 1.0}, images=[("black", Image.new("RGB", (4, 4)))])
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
-        yield Plot("scores", "bars", "metric", "value", [{"x": r.metric, "y": r.value} for r in rows])
+        yield Plot(
+            "scores", "bars", "metric", "value", [{"x": r.metric, "y": r.value} for r in rows]
+        )
 
     @staticmethod
     def _outcome(said: Any) -> Outcome:

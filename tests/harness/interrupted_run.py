@@ -1,4 +1,4 @@
-"""A run in a process of its own, to be killed: `interrupted_run.py FOLDER [bytes a file may have]`."""
+"""A run in a process of its own, to be killed: `interrupted_run.py FOLDER [bytes per file]`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ class Slow(Task[None]):
 def _outcome(sample: Sample, batch: str) -> Outcome:
     if sample.id.endswith("7"):
         return Outcome.unscorable("ends with 7")
-    return Outcome.ok({"score": random.Random(sample.id).random() + 1e-9 * random.Random(batch).random()})
+    return Outcome.ok(
+        {"score": random.Random(sample.id).random() + 1e-9 * random.Random(batch).random()}
+    )
 
 
 def main(folder: str, file_limit: int | None = None) -> int:

@@ -35,7 +35,9 @@ def load(folder: Path) -> list[int]:
 def test_a_thing_is_built_once_per_process_even_without_a_disk() -> None:
     store, build = ArtefactStore(), Builder()
 
-    assert store.get("numbers", KEY, build) is store.get("numbers", dict(reversed(KEY.items())), build)
+    assert store.get("numbers", KEY, build) is store.get(
+        "numbers", dict(reversed(KEY.items())), build
+    )
     assert build.calls == 1
 
 

@@ -42,7 +42,11 @@ def test_a_step_of_unknown_length_counts_without_a_guess() -> None:
         clock.now = 70
         step.advance(3)
 
-    assert out.getvalue().splitlines() == ["reading ...", "reading: 3", "reading: 3 done in 1 min 10 s"]
+    assert out.getvalue().splitlines() == [
+        "reading ...",
+        "reading: 3",
+        "reading: 3 done in 1 min 10 s",
+    ]
 
 
 def test_a_step_that_breaks_is_not_said_to_be_done() -> None:

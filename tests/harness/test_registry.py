@@ -31,7 +31,9 @@ def registry() -> Registry[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the example plugin is installed into, as a user would install it."""
     folder = tmp_path_factory.mktemp("plugin")
-    source = shutil.copytree(PLUGIN, folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    source = shutil.copytree(
+        PLUGIN, folder / "source", ignore=shutil.ignore_patterns("__pycache__")
+    )
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
     options = ["--no-build-isolation", "--disable-pip-version-check", "--target", folder / "site"]
     subprocess.run([*command, *options, source], check=True, timeout=300)
@@ -52,7 +54,8 @@ def test_listing_names_imports_nothing() -> None:
         "import sys; from lmmsae_eval.harness.registry import TASKS, TESTBEDS; "
         "TASKS.names(), TESTBEDS.names(); "
         "heavy = {'torch', 'numpy', 'transformers', 'rich', 'scipy', 'PIL'} & set(sys.modules); "
-        "ours = [m for m in sys.modules if m.startswith(('lmmsae_eval.tasks', 'lmmsae_eval.testbed'))]; "
+        "prefixes = ('lmmsae_eval.tasks', 'lmmsae_eval.testbed'); "
+        "ours = [m for m in sys.modules if m.startswith(prefixes)]; "
         "assert not heavy and not ours, (heavy, ours)"
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
@@ -135,7 +138,7 @@ def test_a_broken_plugin_warns_and_leaves_the_others_usable() -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_asking_for_a_broken_plugin_is_one_clear_line() -> None:
-    with pytest.raises(UsageError, match="ModuleNotFoundError.*fix or uninstall") as caught:
+    with pytest.raises(UsageError, match=r"ModuleNotFoundError.*fix or uninstall") as caught:
         TASKS.get("lmmsae-eval-example/broken")
     assert "\n" not in str(caught.value)
 
@@ -147,7 +150,10 @@ def test_a_plugin_that_calls_itself_something_else_is_refused(
     from importlib import import_module
 
     monkeypatch.setattr(
-        import_module("lmmsae_eval_example.brightness"), "Brightness", TASKS.get("iou"), raising=True
+        import_module("lmmsae_eval_example.brightness"),
+        "Brightness",
+        TASKS.get("iou"),
+        raising=True,
     )
     with pytest.raises(UsageError, match="calls itself 'iou'"):
         Registry("task", "lmmsae_eval.tasks", {}).get(NAME)

@@ -164,9 +164,7 @@ def test_a_changed_identity_gives_another_directory(plan: Make, change: dict[str
     assert plan(**change).path != plan().path
 
 
-def test_a_bumped_version_or_another_protocol_gives_another_directory(
-    plan: Make, toy: Any
-) -> None:
+def test_a_bumped_version_or_another_protocol_gives_another_directory(plan: Make, toy: Any) -> None:
     from dataclasses import replace
 
     class Newer(toy):  # type: ignore[misc]

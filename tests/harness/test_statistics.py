@@ -257,9 +257,12 @@ def test_clustered_intervals_cover_the_truth(binary: bool) -> None:
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("binary", [True, False], ids=["answers", "skewed scores"])
-def test_clustered_intervals_cover_as_often_as_they_say(binary: bool) -> None:
-    assert 0.935 <= _coverage(4000, binary, seed=19) <= 0.97
+@pytest.mark.parametrize(
+    ("binary", "least"), [(True, 0.94), (False, 0.92)], ids=["answers", "skewed scores"]
+)
+def test_clustered_intervals_cover_as_often_as_they_say(binary: bool, least: float) -> None:
+    # Exponential effects of 30 families: no bootstrap of so few reaches .95.
+    assert least <= _coverage(4000, binary, seed=19) <= 0.97
 
 
 def _level(test: Callable[[np.random.Generator], float], repeats: int) -> float:

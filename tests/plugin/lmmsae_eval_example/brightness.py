@@ -6,7 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lmmsae_eval.harness.registry import register_task
 from lmmsae_eval.harness.statistics import mean_interval
-from lmmsae_eval.harness.task import Context, Line, Metric, MetricRow, Outcome, Sample, Task, TaskSpec
+from lmmsae_eval.harness.task import (
+    Context,
+    Line,
+    Metric,
+    MetricRow,
+    Outcome,
+    Sample,
+    Task,
+    TaskSpec,
+)
 from PIL.Image import Image
 
 Pictures = Mapping[str, Image]
@@ -31,9 +40,7 @@ class Brightness(Task[Pictures]):
         for name, picture in context.subject.items():
             yield Sample(id=name, cluster=name, payload=picture)
 
-    def evaluate(
-        self, samples: Sequence[Sample], context: Context[Pictures]
-    ) -> Sequence[Outcome]:
+    def evaluate(self, samples: Sequence[Sample], context: Context[Pictures]) -> Sequence[Outcome]:
         return [Outcome.ok({"brightness": _brightness(sample.payload)}) for sample in samples]
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
