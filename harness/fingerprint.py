@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions
 from typing import Any
 
+from .environment import package_version
 from .identity import sha256
 from .task import Task
 
 _DRAWING = {"cards", "plots"}
+_OURS = "lmmsae-eval"
 
 
 def fingerprint(task: type[Task[Any]]) -> str:
@@ -25,18 +25,13 @@ def fingerprint(task: type[Task[Any]]) -> str:
 def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
     """The distribution that a task comes from: `{package, package_version}`."""
     top = task.__module__.partition(".")[0]
-    for distribution in _distributions().get(top, ()):
-        try:
-            return {"package": distribution, "package_version": version(distribution)}
-        except PackageNotFoundError:
-            continue
+    # Our own is known; looking others up reads every installed package's file list.
+    names = [_OURS] if top == __name__.partition(".")[0] else packages_distributions().get(top, [])
+    for name in names:
+        found = package_version(name)
+        if found is not None:
+            return {"package": name, "package_version": found}
     return {"package": top, "package_version": None}
-
-
-@cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Reads every installed package's file list, so once is enough."""
-    return packages_distributions()
 
 
 def _source(task: type[Task[Any]]) -> str:

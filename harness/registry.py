@@ -137,6 +137,6 @@ TESTBEDS: Registry[Any] = Registry(
 
 
 def register_task(task: TaskT) -> TaskT:
-    """Class decorator: make a task known by its `spec.name` (`package/task` outside this package)."""
+    """Class decorator: make a task known by its `spec.name` (`package/task` outside of here)."""
     TASKS.register(task.spec.name)(task)
     return task
