@@ -1,0 +1,62 @@
+"""From the last residual to logits: one matrix and a constant, so that every derivative is exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..recipe.words import UNCLEAR, all_words
+from ..world.labels import PRIORS, VOCABULARY
+from .dictionary import FEATURES, SEEN, UNSEEN, feature, label_latent, planted, prior_latent
+
+EVIDENCE = 4.0
+"""a: what 'seen' adds to logit(yes) - logit(no), and 'unseen' takes away."""
+PRIOR = 8.0
+"""b: what a prior's latent adds or takes away, per unit. Above .5 it outweighs the evidence."""
+NAME = 40.0
+"""What a label's latent at the last token adds to the logit of its word, per unit."""
+OTHERS = -8.0
+"""Logit of every word but yes and no, before anything names it."""
+
+PAD, BOS, EOS, UNKNOWN, IMAGE = "<pad>", "<s>", "</s>", "<unk>", "<image>"
+WORDS: tuple[str, ...] = (PAD, BOS, EOS, UNKNOWN, IMAGE, *all_words())
+WORD_ID = {word: i for i, word in enumerate(WORDS)}
+
+
+def margin_weights() -> Tensor:
+    """`(n_features,)`: m = logit(yes) - logit(no) is this times z at the last token."""
+    weights = torch.zeros(len(FEATURES))
+    weights[feature(SEEN)], weights[feature(UNSEEN)] = EVIDENCE, -EVIDENCE
+    for prior in PRIORS:
+        weights[prior_latent(prior)] = PRIOR if prior.answer == "yes" else -PRIOR
+    return weights
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """logits = x @ weight.T + bias."""
+
+    weight: Tensor
+    """`(vocabulary, d_model)`: blind to the noise."""
+    bias: Tensor
+    """`(vocabulary,)`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`(batch, d_model)` to `(batch, vocabulary)`."""
+        return torch.addmm(self.bias.to(x), x, self.weight.to(x).T)
+
+
+@cache
+def readout() -> ReadOut:
+    table = torch.zeros(len(WORDS), len(FEATURES))
+    table[WORD_ID["yes"]] = margin_weights() / 2
+    table[WORD_ID["no"]] = -margin_weights() / 2
+    for label in VOCABULARY:
+        table[WORD_ID[label], label_latent(label)] = NAME
+    table[WORD_ID[UNCLEAR], feature(UNCLEAR)] = NAME
+    bias = torch.full((len(WORDS),), OTHERS)
+    bias[[WORD_ID["yes"], WORD_ID["no"]]] = 0.0
+    return ReadOut(table @ planted().dual, bias)
