@@ -1,6 +1,7 @@
 """A self-contained page to rate explanations on, 0 or 1, and reading back what was said.
 
-The page shows pictures and explanation only: not the judge's verdict, not which items are controls.
+The page shows pictures and explanation only: not the judge's verdict, not which items are controls,
+which a sample's id would tell; so an item goes by a key that is made from it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,12 @@ class Ratings:
     run_id: str
     rater: str
     ratings: Mapping[str, Rating]
-    """By sample id."""
+    """By item key."""
+
+
+def item_key(run_id: str, sample: str) -> str:
+    """What a sample is called on the page: says nothing of its arm."""
+    return sha256([run_id, sample])[:16]
 
 
 def export(run: Run, out: Path, n: int = 100, seed: int = 0) -> Path:
@@ -51,14 +57,14 @@ def export(run: Run, out: Path, n: int = 100, seed: int = 0) -> Path:
 
 
 def choose(run: Run, n: int, seed: int) -> list[dict[str, Any]]:
-    """`{id, explanation, images}` of stored cards in random order. Raises `UsageError` if none."""
+    """`{key, explanation, images}` of stored cards in random order. Raises `UsageError` if none."""
     cards = [card for card in run.cards(TASK) if card.get("sample") and card["images"]]
     if not cards:
         raise UsageError(f"{run.path} has no cards to rate; run the task {TASK!r} first")
     drawn = random.Random(seed).sample(cards, min(n, len(cards)))
     return [
         {
-            "id": card["sample"],
+            "key": item_key(run.id, card["sample"]),
             "explanation": card["text"]["explanation"],
             "images": [image["path"] for image in card["images"]],
         }
@@ -104,12 +110,16 @@ def _render(run: Run, items: list[dict[str, Any]]) -> str:
         {**item, "images": [_data_url(run.path / p) for p in item["images"]]} for item in items
     ]
     answer_file = {"kind": KIND, "schema_version": SCHEMA_VERSION, "run_id": run.id}
-    return environment().get_template("annotate.html").render(
-        run_id=run.id,
-        question=QUESTION,
-        items=shown,
-        answer_file=answer_file,
-        storage_key=sha256([run.id, [item["id"] for item in items]]),
+    return (
+        environment()
+        .get_template("annotate.html")
+        .render(
+            run_id=run.id,
+            question=QUESTION,
+            items=shown,
+            answer_file=answer_file,
+            storage_key=sha256([run.id, [item["key"] for item in items]]),
+        )
     )
 
 

@@ -3,7 +3,7 @@ agree with the judge of the parent run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,14 +15,15 @@ from ..harness.rundir import Run
 from ..harness.runner import Plan, PlannedTask, execute
 from ..harness.statistics import INSUFFICIENT, Interval, wilson
 from ..harness.task import Context, Line, Metric, MetricRow, Outcome, Sample, Task, TaskSpec
-from .annotate import TASK, Ratings
+from .annotate import TASK, Rating, Ratings, item_key
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """The subject of the task below: ratings and the stored lines that they are about."""
+    """The subject of the task below: a person's ratings by sample id, and the lines rated."""
 
-    ratings: Ratings
+    rater: str
+    ratings: Mapping[str, Rating]
     lines: Sequence[Line]
 
 
@@ -57,7 +58,7 @@ class PeoplesRatings(Task[Rated]):
             yield Sample(line["id"], line["cluster"], payload=line, **place)
 
     def evaluate(self, samples: Sequence[Sample], context: Context[Rated]) -> Sequence[Outcome]:
-        return [_outcome(sample, context.subject.ratings) for sample in samples]
+        return [_outcome(sample, context.subject) for sample in samples]
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
         arms = dict.fromkeys(line["arm"] for line in lines)
@@ -70,16 +71,14 @@ class PeoplesRatings(Task[Rated]):
 
 def import_ratings(run: Run, ratings: Ratings, directory: Path) -> Run:
     """Make the child run. Raises `UsageError` for ratings of samples that the run doesn't have."""
-    lines = [line for line in run.lines(TASK) if line["id"] in ratings.ratings]
-    unknown = ratings.ratings.keys() - {line["id"] for line in lines}
-    if unknown:
-        raise UsageError(
-            f"{run.path} has no sample {min(unknown)!r}; the ratings are of another run"
-        )
-    context = Context(Rated(ratings, lines), ArtefactStore(), SilentProgress())
     people = {"provider": "people", "requested": ratings.rater}
+    planned = PlannedTask(
+        PeoplesRatings(),
+        Context(_rated(run, ratings), ArtefactStore(), SilentProgress()),
+        comparability={"judge": people},
+    )
     plan = Plan(
-        tasks=[PlannedTask(PeoplesRatings(), context, comparability={"judge": people})],
+        tasks=[planned],
         directory=directory,
         identity={"parent": run.document["identity_sha256"], "ratings": sha256(asdict(ratings))},
         comparability=run.document["comparability"],
@@ -93,18 +92,27 @@ def import_ratings(run: Run, ratings: Ratings, directory: Path) -> Run:
     return execute(plan)
 
 
-def _outcome(sample: Sample, ratings: Ratings) -> Outcome:
-    rating = ratings.ratings[sample.id]
+def _rated(run: Run, ratings: Ratings) -> Rated:
+    lines = {item_key(run.id, line["id"]): line for line in run.lines(TASK)}
+    if unknown := ratings.ratings.keys() - lines.keys():
+        raise UsageError(f"{run.path} has no item {min(unknown)!r}; the ratings are of another run")
+    by_sample = {lines[key]["id"]: rating for key, rating in ratings.ratings.items()}
+    rated = [line for line in lines.values() if line["id"] in by_sample]
+    return Rated(ratings.rater, by_sample, rated)
+
+
+def _outcome(sample: Sample, rated: Rated) -> Outcome:
+    rating = rated.ratings[sample.id]
     if rating is None:
-        return Outcome.unscorable("the person couldn't tell", rater=ratings.rater)
+        return Outcome.unscorable("the person couldn't tell", rater=rated.rater)
     line = sample.payload
     if line["status"] != "ok":
-        return Outcome.ok({"consistent": rating}, rater=ratings.rater)
+        return Outcome.ok({"consistent": rating}, rater=rated.rater)
     # The judge's 0 or 1 is the line's one score, whatever the arm calls it.
     (verdict,) = line["scores"].values()
     judged = int(verdict)
     scores = {"consistent": rating, "judge": judged, "agreement": int(rating == judged)}
-    return Outcome.ok(scores, rater=ratings.rater)
+    return Outcome.ok(scores, rater=rated.rater)
 
 
 def _share(metric: str, lines: Sequence[Line], arm: str) -> MetricRow:

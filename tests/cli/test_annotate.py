@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 from lmmsae_eval.harness.rundir import Run, load_run
+from lmmsae_eval.reports.annotate import item_key
 
 Type = Callable[..., Result]
 Make = Callable[..., Run]
@@ -18,8 +19,8 @@ Make = Callable[..., Run]
 
 def _write(file: Path, run: Run, **changes: Any) -> Path:
     """A ratings file in which the person says 1 to the first 14 latents, as the judge does."""
-    ratings: dict[str, int | None] = {f"main/{i}": int(i < 14) for i in range(24)}
-    ratings["main/24"] = None
+    said = {i: int(i < 14) for i in range(24)} | {24: None}
+    ratings = {item_key(run.id, f"main/{i}"): rating for i, rating in said.items()}
     document = {"kind": "lmmsae-eval ratings", "schema_version": 1, "run_id": run.id}
     document |= {"rater": "Ada", "ratings": ratings}
     file.write_text(json.dumps(document | changes))
@@ -44,7 +45,8 @@ def test_the_page_needs_no_other_file_and_shows_no_verdict(
     assert page == Path("annotate") / run.id / "index.html"
     assert html.count('src="data:image/png;base64,') == html.count("<fieldset") == 10
     assert not re.findall(r'(?:src|href)="(?!data:)', html)
-    assert "judge" not in html.partition("<form")[2].partition("</form>")[0]
+    form = html.partition("<form")[2].partition("</form>")[0]
+    assert not re.search("judge|foil|main/", form)
 
 
 def test_an_explanation_is_text_on_the_page_not_markup(type_command: Type, make_run: Make) -> None:
@@ -60,7 +62,7 @@ def test_the_items_are_drawn_by_the_seed(type_command: Type, make_run: Make) -> 
 
     def items(seed: int, to: str) -> list[str]:
         type_command("annotate", "export", run.path, "--n", "9", "--seed", seed, "--to", to)
-        return [item["id"] for item in json.loads(Path(to, "items.json").read_text())["items"]]
+        return [item["key"] for item in json.loads(Path(to, "items.json").read_text())["items"]]
 
     assert items(1, "a") == items(1, "b") != items(2, "c")
 
@@ -108,7 +110,7 @@ def test_the_parent_is_not_touched_and_a_second_import_is_the_same_run(
         ({"ratings": {"main/1": True}}, "0, 1 or null"),
         ({"ratings": {"main/1": None}}, "rates nothing"),
         ({"ratings": []}, "0, 1 or null"),
-        ({"ratings": {"main/99": 1}}, "no sample 'main/99'"),
+        ({"ratings": {"main/99": 1}}, "no item 'main/99'"),
     ],
 )
 def test_a_file_that_does_not_hold_up_is_refused_in_one_line(
