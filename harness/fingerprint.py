@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
 from typing import Any
 
 from .environment import package_version
@@ -17,9 +20,14 @@ _DRAWING = {"cards", "plots"}
 _OURS = "lmmsae-eval"
 
 
+@cache
 def fingerprint(task: type[Task[Any]]) -> str:
-    """Changes when the spec or the code of the task's module could have changed an outcome."""
-    return sha256({"spec": asdict(task.spec), "source": _normalised(_source(task))})
+    """Changes when the spec or code that an outcome could depend on changes.
+
+    That is the task's module and, of the modules that it imports, those of its own package
+    (`lmmsae_eval.tasks` for ours), except `cards` and `plots`.
+    """
+    return sha256({"spec": asdict(task.spec), "source": _sources(task.__module__)})
 
 
 def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
@@ -34,16 +42,53 @@ def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
     return {"package": top, "package_version": None}
 
 
-def _source(task: type[Task[Any]]) -> str:
-    """The module's source; empty where there is none, as in a console."""
+def _sources(module: str) -> dict[str, str]:
+    """Normalised source by module name; empty where there is none, as in a console."""
+    package = str(getattr(sys.modules.get(module), "__package__", None) or "")
+    found: dict[str, str] = {}
+    waiting = [(module, _file_of_loaded(module))]
+    while waiting:
+        name, file = waiting.pop()
+        if file is None or name in found:
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        here = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        if package:
+            waiting += [(n, _file_of(n)) for n in _imports(tree, here) if _belongs(n, package)]
+        found[name] = _normalised(tree)
+    return found
+
+
+def _belongs(name: str, package: str) -> bool:
+    return name.startswith(f"{package}.") and name.rpartition(".")[2] not in _DRAWING
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Names of everything imported; `from a import b` may mean a module `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = resolve_name("." * node.level + (node.module or ""), package or None)
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def _file_of_loaded(module: str) -> Path | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file) if file else None
+
+
+def _file_of(module: str) -> Path | None:
     try:
-        return inspect.getsource(sys.modules[task.__module__])
-    except (OSError, TypeError, KeyError):
-        return ""
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        # A name of a module that isn't a package: a function or a class.
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
-def _normalised(source: str) -> str:
-    tree = ast.parse(source)
+def _normalised(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_idle(child)]

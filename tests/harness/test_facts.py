@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,8 +43,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The fingerprint of a task with this source."""
 
     def make(source: str) -> str:
-        name = f"made_{len(list(tmp_path.iterdir()))}"
-        file = tmp_path / f"{name}.py"
+        name, file = "made_task", tmp_path / "made_task.py"
         file.write_text(source)
         module = ModuleType(name)
         module.__file__ = str(file)
@@ -71,6 +71,39 @@ def test_a_fingerprint_ignores_what_cannot_change_a_score(made: Any, old: str, n
 def test_a_fingerprint_moves_with_code_and_spec(made: Any, old: str, new: str) -> None:
     assert old in SOURCE
     assert made(SOURCE) != made(SOURCE.replace(old, new))
+
+
+def test_a_fingerprint_moves_with_what_the_task_imports_from_its_own_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "some_tasks"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "some.py").write_text(SOURCE + "\nfrom .deep import rule\nfrom . import cards\n")
+    (package / "deep.py").write_text("from .deeper import VALUE\ndef rule(): return VALUE\n")
+    (package / "deeper.py").write_text("VALUE = 1\n")
+    (package / "cards.py").write_text("COLOUR = 'red'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def current() -> str:
+        for name in [name for name in sys.modules if name.startswith("some_tasks")]:
+            monkeypatch.delitem(sys.modules, name)
+        return fingerprint(import_module("some_tasks.some").Some)
+
+    before = current()
+    (package / "cards.py").write_text("COLOUR = 'blue'\n")
+    assert current() == before
+    (package / "deeper.py").write_text("VALUE = 2\n")
+    assert current() != before
+
+
+def test_a_task_without_a_file_has_the_fingerprint_of_its_spec(
+    toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Typed(toy):  # type: ignore[misc]
+        __module__ = "typed_in_a_console"
+
+    assert len(fingerprint(Typed)) == 64
 
 
 def test_the_environment_is_json_and_names_versions() -> None:
