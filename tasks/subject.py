@@ -5,7 +5,7 @@ Everything costly is made on first use, so a task pays only for what it touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ class Provider(Protocol):
     default_hookpoints: Sequence[str]
     unclear_answer: str
     """What the explainer says when it can't tell."""
-    vocabulary: dict[str, str]
+    vocabulary: Mapping[str, str]
     """label -> concept."""
 
     def load_lmm(self) -> LMM: ...

@@ -18,7 +18,7 @@ import torch
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.task import Context
-from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind
+from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
 from lmmsae_eval.sae.topk import TopK, TrainedSae
 from lmmsae_eval.tasks.hallucination.questions import Record, RecordQuestions
 from lmmsae_eval.tasks.subject import Subject
@@ -53,10 +53,8 @@ class PlantedLMM:
     n_forwards: int = 0
 
     def hookpoint(self, ref: str | int) -> Hookpoint:
-        index = int(ref) - 1 if str(ref).isdigit() else int(str(ref).rpartition(".")[2])
-        if not 0 <= index < self.n_layers:
-            raise ValueError(f"{ref!r} is no layer of planted")
-        return Hookpoint(f"model.layers.{index}", index, f"layers.{index}")
+        modules = [f"layers.{index}" for index in range(self.n_layers)]
+        return resolve_hookpoint(ref, modules, self.name)
 
     def prepare(self, prompts: Sequence[Prompt]) -> Batch:
         z = torch.zeros(len(prompts), 6, N_LATENTS)
@@ -165,6 +163,14 @@ class PlantedProvider:
     dev: list[Record] = field(default_factory=lambda: families(range(1000, 1048), seed=1))
     test: list[Record] = field(default_factory=lambda: families(range(64), seed=2))
     revision: str = "planted-questions-1"
+    default_hookpoints: Sequence[str] = ("model.layers.0", "model.layers.1")
+    lmm: PlantedLMM = field(default_factory=PlantedLMM)
+
+    def load_lmm(self) -> PlantedLMM:
+        return self.lmm
+
+    def sae_training_prompts(self, n: int, seed: int) -> list[Prompt]:
+        return [Prompt(str(r["question"]), figure_of(r)) for r in self.dev[:n] if r["filename"]]
 
     def questions(self, split: str) -> RecordQuestions:
         records = self.dev if split == "dev" else self.test
@@ -199,4 +205,4 @@ def planted() -> Planted:
     silent = {"b_enc": torch.zeros(N_LATENTS), "b_dec": torch.zeros(D_MODEL)}
     sae = TopK(W_enc=rows, W_dec=rows, k=4, **silent)
     trained = TrainedSae("true", lmm.hookpoint("model.layers.0"), sae)
-    return Planted(lmm, trained, PlantedProvider())
+    return Planted(lmm, trained, PlantedProvider(lmm=lmm))

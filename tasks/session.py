@@ -1,0 +1,284 @@
+"""One command's worth of work: model, SAEs, subject, plan, run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..harness.artefacts import ArtefactStore, cache_root
+from ..harness.chat import ChatClient, chat_client
+from ..harness.plan import Plan, PlannedTask
+from ..harness.progress import Progress, SilentProgress
+from ..harness.registry import TASKS, TESTBEDS
+from ..harness.runner import execute
+from ..harness.task import Context, Task
+from ..harness.transcript import Transcript
+from ..harness.writing import clear_errors
+from .subject import Provider, Subject
+
+if TYPE_CHECKING:
+    from ..harness.limits import Limit
+    from ..harness.rundir import Run
+    from ..sae.lmm import LMM
+    from ..sae.topk import TrainedSae
+
+Layer = str | int
+"""`model.layers.24`, or the paper's 1-based number."""
+
+DEFAULT_WORLD = "testbed"
+"""Where images and questions come from when the model brings none of its own."""
+_JUDGED = ("consistency",)
+"""Tasks whose scores depend on the judge; others stay comparable when it differs."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, before anything is loaded."""
+
+    tasks: Sequence[str]
+    saes: Sequence[str | Path] = ()
+    layers: Sequence[Layer] = ()
+    model: str = DEFAULT_WORLD
+    judge: str | None = None
+    protocol: str = "strict"
+    seed: int = 0
+    limit: Limit | None = None
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Per task, what differs from its defaults."""
+
+    def document(self) -> dict[str, Any]:
+        """For `run.json`'s `config`."""
+        return {
+            "tasks": list(self.tasks),
+            "saes": [str(sae) for sae in self.saes],
+            "layers": list(self.layers),
+            "model": self.model,
+            "judge": self.judge,
+            "protocol": self.protocol,
+            "params": {task: dict(params) for task, params in self.params.items()},
+        }
+
+
+def run(
+    tasks: Sequence[str] | str,
+    *,
+    saes: Sequence[str | Path] | str | Path | None = None,
+    layers: Sequence[Layer] | None = None,
+    model: str = DEFAULT_WORLD,
+    judge: str | None = None,
+    protocol: str = "strict",
+    output_dir: str | Path = "runs",
+    seed: int = 0,
+    limit: Limit | None = None,
+    params: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Evaluate SAEs of an LMM on tasks; the run is written to `output_dir / run_id`.
+
+    Without `saes` they are trained at `layers` (default: the testbed's) once, and kept in the
+    cache. The same call again goes on where it stopped, or returns the complete run. Raises
+    `UsageError` in one line for whatever doesn't exist or doesn't fit.
+    """
+    request = Request(
+        tasks=_listed(tasks),
+        saes=[] if saes is None else _listed(saes),
+        layers=list(layers or ()),
+        model=str(model),
+        judge=judge,
+        protocol=protocol,
+        seed=seed,
+        limit=limit,
+        params=params or {},
+    )
+    shown = progress or SilentProgress()
+    # What can be refused is refused before anything is trained.
+    chosen = _tasks(request)
+    transcript = Transcript()
+    client = chat_client(judge, "judge", transcript) if judge else None
+    folder = _writable(Path(output_dir))
+    subject = open_subject(request, client, shown)
+    return execute(_plan(request, chosen, subject, client, transcript, folder, shown), shown)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [value] if isinstance(value, str | Path) else list(value)
+
+
+def _tasks(request: Request) -> list[Task[Any]]:
+    names = list(dict.fromkeys(request.tasks))
+    if not names:
+        raise UsageError(f"no tasks; choose from {', '.join(TASKS.names())}")
+    tasks = [TASKS.get(name)() for name in names]
+    for task in tasks:
+        known = task.spec.protocols
+        if request.protocol not in known:
+            raise UsageError(
+                f"{task.spec.name} has no protocol {request.protocol!r}; it has {', '.join(known)}"
+            )
+    if strangers := [name for name in request.params if name not in names]:
+        raise UsageError(f"params for {strangers[0]!r}, which is not among the tasks")
+    return tasks
+
+
+def _writable(folder: Path) -> Path:
+    """Two minutes of training later is too late to learn that nothing can be written."""
+    with clear_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    return folder
+
+
+def open_subject(request: Request, client: ChatClient | None, progress: Progress) -> Subject:
+    """Load the model, load or train its SAEs, and put an untrained control beside each."""
+    embedded = request.model in TESTBEDS.names()
+    provider: Provider = TESTBEDS.get(request.model if embedded else DEFAULT_WORLD)()
+    lmm = provider.load_lmm() if embedded else _load_lmm(request.model)
+    if request.saes:
+        trained = load_saes(lmm, request.saes, request.layers)
+    else:
+        trained = default_saes(lmm, provider, request.layers, progress)
+    return Subject(
+        lmm=lmm,
+        saes=[*trained, *(sae.untrained(request.seed) for sae in trained)],
+        provider=provider,
+        seed=request.seed,
+        judge_ref=request.judge,
+        make_judge=None if client is None else lambda: client,
+    )
+
+
+def _load_lmm(ref: str) -> LMM:
+    from ..sae.load import load_lmm
+
+    return load_lmm(ref)
+
+
+def load_saes(
+    lmm: LMM, refs: Sequence[str | Path], layers: Sequence[Layer] = ()
+) -> list[TrainedSae]:
+    """SAEs from folders in the sparsify layout, those at `layers` alone if any are given."""
+    from ..sae.formats import bind_saes, load_sae
+
+    wanted = [lmm.hookpoint(layer) for layer in layers]
+    names = _names(refs)
+    everything = [
+        sae
+        for ref, name in zip(refs, names, strict=True)
+        for sae in bind_saes(lmm, load_sae(ref), name)
+    ]
+    chosen = [sae for sae in everything if not wanted or sae.hookpoint in wanted]
+    for hookpoint in wanted:
+        if all(sae.hookpoint != hookpoint for sae in chosen):
+            there = ", ".join(dict.fromkeys(str(sae.hookpoint) for sae in everything))
+            raise UsageError(f"no SAE at {hookpoint}; the given ones are at {there}")
+    return chosen
+
+
+def _names(refs: Iterable[str | Path]) -> list[str]:
+    """Folder names, with as much of the path as tells them apart."""
+    paths = [Path(ref).expanduser().resolve() for ref in refs]
+    if len(set(paths)) < len(paths):
+        raise UsageError("the same SAE folder is given twice; give each once")
+    length = 1
+    while len({path.parts[-length:] for path in paths}) < len(paths):
+        length += 1
+    return ["/".join(path.parts[-length:]) for path in paths]
+
+
+def default_saes(
+    lmm: LMM, provider: Provider, layers: Sequence[Layer], progress: Progress
+) -> list[TrainedSae]:
+    """The built-in trainer's SAEs at `layers`, from the cache or trained now, all in one go."""
+    from . import training
+
+    hookpoints = [lmm.hookpoint(layer) for layer in layers or provider.default_hookpoints]
+    distinct = list(dict.fromkeys(hookpoints))
+    store = ArtefactStore(cache_root())
+    return training.trained_saes(lmm, provider, distinct, store, progress, training.RECIPE)
+
+
+def _plan(
+    request: Request,
+    tasks: Sequence[Task[Any]],
+    subject: Subject,
+    client: ChatClient | None,
+    transcript: Transcript,
+    folder: Path,
+    progress: Progress,
+) -> Plan:
+    judge = client.describe() if client else {"provider": "testbed", "requested": "labels"}
+    world = {"data": subject.provider.revision, "sample_seed": request.seed}
+    return Plan(
+        tasks=_planned(request, tasks, subject, judge, progress),
+        directory=folder,
+        identity={
+            "model": subject.lmm.identity,
+            "saes": [[s.name, s.hookpoint.name, s.arm, s.identity] for s in subject.saes],
+            "judge": judge,
+            **world,
+        },
+        comparability={"model": subject.lmm.identity, **world},
+        model=_model_document(subject.lmm),
+        saes=[_sae_document(sae) for sae in subject.main_saes],
+        dataset=_dataset_document(request, subject),
+        judge=judge,
+        config=request.document(),
+        seed=request.seed,
+        limit=request.limit,
+        transcript=transcript,
+    )
+
+
+def _planned(
+    request: Request,
+    tasks: Sequence[Task[Any]],
+    subject: Subject,
+    judge: Mapping[str, Any],
+    progress: Progress,
+) -> list[PlannedTask]:
+    # One store for all tasks: what one has made, the next one finds.
+    store = ArtefactStore(cache_root())
+    planned = []
+    for task in tasks:
+        name = task.spec.name
+        params = dict(request.params.get(name, {}))
+        context = Context(subject, store, progress, request.protocol, request.seed, params)
+        comparability = {"judge": judge} if name in _JUDGED else {}
+        planned.append(PlannedTask(task, context, params, comparability))
+    return planned
+
+
+def _model_document(lmm: LMM) -> dict[str, Any]:
+    return {
+        "id": lmm.name,
+        "identity": lmm.identity,
+        "n_layers": lmm.n_layers,
+        "d_model": lmm.d_model,
+    }
+
+
+def _sae_document(sae: TrainedSae) -> dict[str, Any]:
+    return {
+        "name": sae.name,
+        "hookpoint": sae.hookpoint.name,
+        "layer": sae.hookpoint.layer,
+        "architecture": "topk",
+        "d_model": sae.sae.d_model,
+        "n_latents": sae.sae.n_latents,
+        "k": sae.sae.k,
+        "weights_sha256": sae.identity,
+    }
+
+
+def _dataset_document(request: Request, subject: Subject) -> dict[str, Any]:
+    return {
+        "id": request.model if request.model in TESTBEDS.names() else DEFAULT_WORLD,
+        "revision": subject.provider.revision,
+        "n_search": subject.n_search,
+        "n_score": subject.n_score,
+        "seed": request.seed,
+    }

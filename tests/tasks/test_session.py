@@ -1,0 +1,200 @@
+"""`run`: from options to a complete run directory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lmmsae_eval.errors import UnknownNameError, UsageError
+from lmmsae_eval.harness.artefacts import ArtefactStore
+from lmmsae_eval.harness.progress import SilentProgress
+from lmmsae_eval.harness.registry import TESTBEDS
+from lmmsae_eval.sae.formats import save_sae
+from lmmsae_eval.sae.topk import TopK
+from lmmsae_eval.tasks import training
+from lmmsae_eval.tasks.session import load_saes, run
+from lmmsae_eval.tasks.training import DefaultRecipe, trained_saes
+
+WORLD = "tests/planted"
+SMALL = {"halluc": {"random": 2, "n_test": 20, "tried": 2, "tried_global": 1}}
+
+
+@pytest.fixture
+def world(planted, tmp_path, monkeypatch):
+    """The planted subject as a plugin's testbed, an empty cache, and an SAE recipe of a second."""
+    monkeypatch.setitem(TESTBEDS._registered, WORLD, lambda: planted.provider)
+    monkeypatch.setenv("LMMSAE_EVAL_CACHE", str(tmp_path / "cache"))
+    recipe = DefaultRecipe(n_latents=48, n_tokens=8192, n_prompts=60)
+    monkeypatch.setattr(training, "RECIPE", recipe)
+    monkeypatch.chdir(tmp_path)
+    return planted
+
+
+def small_run(**options):
+    return run(["halluc"], **{"model": WORLD, "params": SMALL, **options})
+
+
+def hookpoints(done):
+    return [sae["hookpoint"] for sae in done.document["saes"]]
+
+
+def test_with_tasks_alone_saes_are_trained_and_the_run_is_complete(world, tmp_path):
+    done = small_run()
+    assert done.complete
+    assert done.path.parent == (tmp_path / "runs").relative_to(tmp_path)
+    assert hookpoints(done) == ["model.layers.0", "model.layers.1"]
+    assert {m["hookpoint"] for m in done.metrics} == {None, "model.layers.0", "model.layers.1"}
+    assert done.document["model"]["identity"] == "planted-1"
+    assert done.document["config"]["tasks"] == ["halluc"]
+
+
+def test_the_same_call_again_reuses_saes_and_run(world, monkeypatch):
+    first = small_run()
+    before = {file: file.stat().st_mtime_ns for file in first.path.rglob("*")}
+    asked = world.lmm.n_forwards
+    monkeypatch.setattr(training, "_train", None)
+    again = small_run()
+    assert again.path == first.path
+    assert world.lmm.n_forwards == asked
+    assert {file: file.stat().st_mtime_ns for file in again.path.rglob("*")} == before
+
+
+def test_another_layer_seed_or_option_is_another_run(world):
+    paths = {
+        small_run(layers=[1]).path,
+        small_run(layers=[1], seed=1).path,
+        small_run(layers=[1], limit=3).path,
+        small_run(layers=[1], params={"halluc": {**SMALL["halluc"], "random": 1}}).path,
+    }
+    assert len(paths) == 4
+
+
+def test_layers_are_the_papers_numbers_or_published_names(world):
+    by_number, by_name = small_run(layers=[2]), small_run(layers=["model.layers.1"])
+    assert hookpoints(by_number) == hookpoints(by_name) == ["model.layers.1"]
+    assert by_number.path == by_name.path
+
+
+def test_a_layer_beyond_the_depth_is_a_usage_error_that_names_the_depth(world):
+    with pytest.raises(UsageError, match="1 to 2"):
+        small_run(layers=[3])
+
+
+def test_only_the_hookpoints_that_the_cache_lacks_are_trained(world, monkeypatch):
+    small_run(layers=[1])
+    trained, real = [], training._train
+
+    def watched(lmm, provider, missing, *rest):
+        trained.extend(h.name for h in missing)
+        return real(lmm, provider, missing, *rest)
+
+    monkeypatch.setattr(training, "_train", watched)
+    small_run()
+    assert trained == ["model.layers.1"]
+
+
+def test_what_else_is_trained_beside_an_sae_does_not_change_it(world, tmp_path):
+    points = [world.lmm.hookpoint(1), world.lmm.hookpoint(2)]
+    recipe = DefaultRecipe(n_latents=16, n_tokens=4096, n_prompts=20)
+    arguments = (SilentProgress(), recipe)
+    stores = [ArtefactStore(tmp_path / name) for name in ("together", "alone")]
+    together = trained_saes(world.lmm, world.provider, points, stores[0], *arguments)
+    alone = trained_saes(world.lmm, world.provider, points[1:], stores[1], *arguments)
+    assert together[1].identity == alone[0].identity
+
+
+def test_an_interrupted_training_leaves_nothing_behind(world, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lmmsae_eval.sae.train.train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        small_run()
+    assert ArtefactStore(tmp_path / "cache").ls() == []
+
+
+def given(folder, planted, d_model=None, name="model.layers.0"):
+    sae = planted.sae.sae
+    if d_model is not None:
+        sae = TopK.random(8, d_model, 2, seed=0)
+    save_sae(sae, folder / name)
+    return folder
+
+
+def test_given_saes_are_taken_as_they_are(world, tmp_path):
+    folder = given(tmp_path / "mine", world)
+    done = small_run(saes=folder)
+    (sae,) = done.document["saes"]
+    assert (sae["name"], sae["hookpoint"], sae["layer"]) == ("mine", "model.layers.0", 1)
+    assert sae["weights_sha256"] == world.sae.sae.identity
+    correction = next(m for m in done.metrics if (m["metric"], m["arm"]) == ("correction", "main"))
+    assert correction["value"] == 1.0
+
+
+def test_an_sae_of_another_width_is_a_usage_error(world, tmp_path):
+    with pytest.raises(UsageError, match=r"d_model 32.*48"):
+        small_run(saes=[given(tmp_path / "mine", world, d_model=32)])
+
+
+def test_an_sae_beyond_the_models_depth_is_a_usage_error(world, tmp_path):
+    with pytest.raises(UsageError, match="no layer"):
+        small_run(saes=[given(tmp_path / "mine", world, name="model.layers.9")])
+
+
+def test_a_missing_sae_folder_is_a_usage_error(world, tmp_path):
+    with pytest.raises(UsageError, match="no SAE folder"):
+        small_run(saes=[tmp_path / "nowhere"])
+
+
+def test_given_saes_that_lack_the_wanted_layer_are_a_usage_error(world, tmp_path):
+    with pytest.raises(UsageError, match=r"no SAE at model.layers.1 .*model.layers.0"):
+        small_run(saes=given(tmp_path / "mine", world), layers=[2])
+
+
+def test_folders_of_one_name_are_told_apart_by_their_parents(world, tmp_path):
+    folders = [given(tmp_path / parent / "sae", world) for parent in ("a", "b")]
+    assert [sae.name for sae in load_saes(world.lmm, folders)] == ["a/sae", "b/sae"]
+    with pytest.raises(UsageError, match="twice"):
+        load_saes(world.lmm, [folders[0], folders[0]])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": ["haluc"]}, "did you mean 'halluc'"),
+        ({"tasks": []}, "no tasks"),
+        ({"tasks": ["halluc"], "protocol": "loose"}, "no protocol 'loose'"),
+        ({"tasks": ["halluc"], "judge": "openai/gpt-4o"}, "OPENAI_API_KEY"),
+        ({"tasks": ["halluc"], "params": {"iou": {}}}, "not among the tasks"),
+        ({"tasks": ["halluc"], "output_dir": "a-file/runs"}, "a-file"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_anything_is_loaded(
+    world, tmp_path, monkeypatch, options, message
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(world.provider, "load_lmm", None, raising=False)
+    (tmp_path / "a-file").touch()
+    with pytest.raises(UsageError, match=message):
+        run(**{"model": WORLD, **options})
+
+
+def test_an_unknown_task_has_its_own_kind_of_error(world):
+    with pytest.raises(UnknownNameError):
+        run("haluc", model=WORLD)
+
+
+def test_a_model_that_is_not_there_is_a_usage_error(world):
+    with pytest.raises(UsageError, match="no model folder"):
+        small_run(model="./nowhere")
+
+
+def test_every_sae_gets_an_untrained_control_that_keeps_the_mean(world, tmp_path):
+    from lmmsae_eval.tasks.session import Request, open_subject
+
+    request = Request(["halluc"], [given(tmp_path / "mine", world)], model=WORLD)
+    subject = open_subject(request, None, SilentProgress())
+    (main,) = subject.main_saes
+    control = subject.untrained(main)
+    assert control.arm == "untrained"
+    assert control.identity != main.identity
+    assert torch.equal(control.sae.b_dec, main.sae.b_dec)
