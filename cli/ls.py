@@ -78,14 +78,19 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _saes(folder: Path) -> list[dict[str, Any]]:
-    return [_sae(file) for file in sorted(folder.rglob("cfg.json"))]
+    """Those in the folder, then those that `run` has trained for itself and keeps in the cache."""
+    from ..harness.artefacts import ArtefactStore, cache_root
+
+    mine = [_sae(file, file.parent.name) for file in sorted(folder.rglob("cfg.json"))]
+    kept = [artefact for artefact in ArtefactStore(cache_root()).ls() if artefact.kind == "sae"]
+    return mine + [_sae(a.path / "cfg.json", a.key["hookpoint"]) for a in kept]
 
 
-def _sae(file: Path) -> dict[str, Any]:
+def _sae(file: Path, hookpoint: str) -> dict[str, Any]:
     """From the cfg alone: listing needs no weights."""
     try:
         cfg = json.loads(file.read_text(encoding="utf-8"))
         shape = {"latents": cfg["num_latents"], "k": cfg["k"], "d_model": cfg["d_in"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is not the cfg of an SAE ({error}); mend or remove it") from error
-    return {"sae": str(file.parent), **shape}
+    return {"hookpoint": hookpoint, **shape, "folder": str(file.parent)}

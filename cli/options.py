@@ -31,6 +31,24 @@ def split_layers(
     return tuple(int(i) if i.isdecimal() else i for i in split_commas(ctx, param, values))
 
 
+class LimitType(click.ParamType):
+    """A count, or a share below 1."""
+
+    name = "limit"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | float:
+        text = str(value)
+        try:
+            limit = int(text) if text.isdecimal() else float(text)
+        except ValueError:
+            limit = 0
+        if limit <= 0 or (isinstance(limit, float) and not limit < 1):
+            self.fail(f"{text!r} is neither a count from 1 nor a share between 0 and 1", param, ctx)
+        return limit
+
+
 def model_option(command: CommandT) -> CommandT:
     return click.option(
         "-m",

@@ -13,6 +13,7 @@ from ..harness.progress import progress_for
 from .group import Interrupted
 from .options import (
     LEADERBOARD,
+    LimitType,
     layers_option,
     model_option,
     progress_option,
@@ -54,7 +55,12 @@ if TYPE_CHECKING:
     "--protocol", default="strict", show_default=True, help="Which rules the tasks follow."
 )
 @seed_option
-@click.option("--limit", type=click.IntRange(min=1), help="First N samples a task; marks the run.")
+@click.option(
+    "--limit",
+    type=LimitType(),
+    metavar="N|SHARE",
+    help="The first clusters of each SAE and arm: a quick look, marked as such.",
+)
 @runs_option
 @click.option(
     "--leaderboard",
@@ -72,7 +78,7 @@ def command(
     judge: str | None,
     protocol: str,
     seed: int,
-    limit: int | None,
+    limit: int | float | None,
     output_dir: Path,
     leaderboard: Path,
     progress: Literal["auto", "rich", "plain", "none"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +13,7 @@ from ..harness.progress import progress_for
 from .options import SAES, layers_option, model_option, progress_option, seed_option
 
 if TYPE_CHECKING:
-    from ..sae.lmm import LMM, Hookpoint, Prompt
+    from ..sae.lmm import Prompt
 
 TESTBED_PROMPTS = 2000
 
@@ -75,7 +75,7 @@ def command(
     folders = train(
         lmm,
         prompts,
-        _hookpoints(lmm, layers, model),
+        [lmm.hookpoint(layer) for layer in layers or _testbed(model).default_hookpoints],
         out=out,
         n_latents=n_latents,
         k=k,
@@ -93,15 +93,8 @@ def _prompts(model: str, images: Path | None, seed: int) -> Iterable[Prompt]:
         from ..sae.images import ImageFolder
 
         return ImageFolder(images)
-    prompts: Iterable[Prompt] = _testbed(model).sae_training_prompts(TESTBED_PROMPTS, seed)
-    return prompts
-
-
-def _hookpoints(lmm: LMM, layers: Sequence[str | int], model: str) -> list[Hookpoint]:
-    try:
-        return [lmm.hookpoint(ref) for ref in layers or _testbed(model).default_hookpoints]
-    except ValueError as error:
-        raise UsageError(f"{error}; --layers counts from 1 to {lmm.n_layers}") from error
+    # A list, so that the trainer can go through it again.
+    return list(_testbed(model).sae_training_prompts(TESTBED_PROMPTS, seed))
 
 
 def _testbed(model: str) -> Any:

@@ -143,3 +143,26 @@ def test_a_run_without_consistency_cards_can_not_be_rated(
 
     assert result.exit_code == 2
     assert "run the task 'consistency' first" in result.stderr
+
+
+def test_what_is_clicked_in_a_browser_is_what_the_page_saves(
+    type_command: Type, make_run: Make, browser: Any
+) -> None:
+    run = make_run()
+    type_command("annotate", "export", run.path, "--n", "3", "--to", "page")
+    page, items = Path("page/index.html"), json.loads(Path("page/items.json").read_text())["items"]
+    click = """<script>
+      ["1", "0", "null"].forEach((value, i) => sets[i].querySelector(`[value="${value}"]`).click());
+      rater.value = "Ada"; rater.dispatchEvent(new Event("input"));
+      document.getElementById("save").addEventListener("click", () => document.title =
+        JSON.stringify(ratings()) + document.getElementById("count").textContent);
+      document.getElementById("save").click();
+    </script></body>"""
+    page.write_text(page.read_text().replace("</body>", click))
+
+    opened = browser.open(page)
+
+    title = opened.dom.partition("<title>")[2].partition("</title>")[0]
+    said = dict(zip((item["key"] for item in items), (1, 0, None), strict=True))
+    assert json.loads(title.removesuffix("3 of 3 rated")) == said
+    assert opened.console == []
