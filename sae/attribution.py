@@ -1,4 +1,4 @@
-"""What each latent adds to an answer, to first order: one forward and one backward for all of them."""
+"""What each latent adds to an answer, to first order: one forward and backward for all."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from .topk import TopK
 
 @dataclass(frozen=True)
 class Attribution:
-    """A = z * (W_dec . g), g the gradient of logit(yes) - logit(no) at the clean point. Positive supports yes.
+    """A = z * (W_dec . g), g the gradient of logit(yes) - logit(no) at the clean point. Positive
+    supports yes.
 
-    At every token sum_k values + error + bias = g . x. Where no SAE edits (padding, BOS) all of it is error.
+    At every token sum_k values + error + bias = g . x. Where no SAE edits (padding, BOS) all of it
+    is error.
     """
 
     indices: Tensor

@@ -12,8 +12,9 @@ from ..errors import UsageError
 def decoder_blocks(model: Any) -> dict[str, nn.Module]:
     """The language model's blocks by their path in `model`, in order.
 
-    They are the one `ModuleList` as long as the text config is deep that lies nearest around the input
-    embeddings; a vision tower of equal depth is further away. Raises `UsageError` when there is none.
+    They are the one `ModuleList` as long as the text config is deep that lies nearest around the
+    input embeddings; a vision tower of equal depth is further away. Raises `UsageError` when there
+    is none.
     """
     depth = int(model.config.get_text_config(decoder=True).num_hidden_layers)
     names = {id(module): name for name, module in model.named_modules()}
@@ -24,4 +25,7 @@ def decoder_blocks(model: Any) -> dict[str, nn.Module]:
         for name, module in around.named_modules(prefix=path):
             if isinstance(module, nn.ModuleList) and len(module) == depth:
                 return {f"{name}.{i}": block for i, block in enumerate(module)}
-    raise UsageError(f"no list of {depth} decoder blocks found in {type(model).__name__}; this family is not supported yet")
+    raise UsageError(
+        f"no list of {depth} decoder blocks found in {type(model).__name__}; "
+        "this family is not supported yet"
+    )

@@ -1,7 +1,8 @@
-"""SAE checkpoints on disk: the sparsify layout, `cfg.json` beside `sae.safetensors`, one folder a hookpoint.
+"""SAE checkpoints on disk: the sparsify layout, `cfg.json` beside `sae.safetensors`, one folder a
+hookpoint.
 
-`encoder.weight` (n, d), `encoder.bias` (n), `W_dec` (n, d), `b_dec` (d), as EleutherAI's sparsify and the paper's
-published SAE have it. Unknown cfg keys are tolerated, wrong tensors are not.
+`encoder.weight` (n, d), `encoder.bias` (n), `W_dec` (n, d), `b_dec` (d), as EleutherAI's sparsify
+and the paper's published SAE have it. Unknown cfg keys are tolerated, wrong tensors are not.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def save_sae(sae: TopK, folder: Path, extra: Mapping[str, Any] | None = None) ->
         "d_in": sae.d_model,
         **(extra or {}),
     }
-    tensors = {key: getattr(sae, field).detach().cpu().contiguous() for key, field in _TENSORS.items()}
+    tensors = {
+        key: getattr(sae, field).detach().cpu().contiguous() for key, field in _TENSORS.items()
+    }
     with told_in_one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # The cfg comes last: without it a folder is no SAE.
@@ -50,15 +53,20 @@ def save_sae(sae: TopK, folder: Path, extra: Mapping[str, Any] | None = None) ->
 
 
 def load_sae(ref: str | Path, hookpoint: str | None = None) -> list[tuple[str, TopK]]:
-    """`(hookpoint name, SAE)` of every SAE under a folder, or of the one at `hookpoint`, in float32.
+    """`(hookpoint name, SAE)` of every SAE under a folder, or of the one at `hookpoint`, in
+    float32.
 
-    The folder is one SAE (flat: its own name, or the cfg's `hookpoint`, is the name) or holds one folder
-    a hookpoint. Raises `UsageError` in one line for whatever is missing or doesn't fit.
+    The folder is one SAE (flat: its own name, or the cfg's `hookpoint`, is the name) or holds one
+    folder a hookpoint. Raises `UsageError` in one line for whatever is missing or doesn't fit.
     """
     root = Path(ref).expanduser()
     if not root.is_dir():
-        raise UsageError(f"no SAE folder at {ref}; train one with `lmmsae-eval train` or check the path")
-    folders = [root] if (root / _CFG).is_file() else sorted(cfg.parent for cfg in root.glob(f"*/{_CFG}"))
+        raise UsageError(
+            f"no SAE folder at {ref}; train one with `lmmsae-eval train` or check the path"
+        )
+    folders = (
+        [root] if (root / _CFG).is_file() else sorted(cfg.parent for cfg in root.glob(f"*/{_CFG}"))
+    )
     if not folders:
         raise UsageError(f"{ref} holds no SAE: neither {_CFG} nor <hookpoint>/{_CFG}")
     loaded = [_read(folder) for folder in folders]
@@ -70,13 +78,15 @@ def load_sae(ref: str | Path, hookpoint: str | None = None) -> list[tuple[str, T
 
 
 def bind_saes(lmm: LMM, saes: Iterable[tuple[str, TopK]], name: str) -> list[TrainedSae]:
-    """Loaded SAEs at their hookpoints in `lmm`. Raises `UsageError` when a width or a depth doesn't fit."""
+    """Loaded SAEs at their hookpoints in `lmm`. Raises `UsageError` when a width or a depth doesn't
+    fit.
+    """
     bound = []
     for hookpoint, sae in saes:
         if sae.d_model != lmm.d_model:
             raise UsageError(
-                f"the SAE for {hookpoint} reads d_model {sae.d_model} but {lmm.name} has {lmm.d_model}; "
-                "choose the SAE of this model"
+                f"the SAE for {hookpoint} reads d_model {sae.d_model} but {lmm.name} has "
+                f"{lmm.d_model}; choose the SAE of this model"
             )
         bound.append(TrainedSae(name, lmm.hookpoint(hookpoint), sae))
     return bound
@@ -120,7 +130,9 @@ def _check(tensors: Mapping[str, Tensor], cfg: Mapping[str, Any], folder: Path) 
     wanted = {"encoder.weight": (n, d), "encoder.bias": (n,), "W_dec": (n, d), "b_dec": (d,)}
     for key, shape in wanted.items():
         if tuple(tensors[key].shape) != shape or n == 0:
-            raise UsageError(f"{folder / _WEIGHTS}: {key} is {tuple(tensors[key].shape)}, expected {shape}")
+            raise UsageError(
+                f"{folder / _WEIGHTS}: {key} is {tuple(tensors[key].shape)}, expected {shape}"
+            )
         if not torch.isfinite(tensors[key]).all():
             raise UsageError(f"{folder / _WEIGHTS}: {key} holds NaN or infinity")
     if cfg.get("d_in", d) != d:

@@ -86,7 +86,9 @@ class TransformersLMM:
     def _enter_prefix(
         self, stack: ExitStack, batch: Batch, hooks: Mapping[Hookpoint, Hook]
     ) -> dict[str, Tensor]:
-        """Go on from the batch's known prefix where it ends before the first hook, and note a better one."""
+        """Go on from the batch's known prefix where it ends before the first hook, and note a
+        better one.
+        """
         if not hooks:
             return batch.inputs
         blocks = list(self._blocks.values())
@@ -117,12 +119,14 @@ class TransformersLMM:
 
     def token_id(self, word: str) -> int:
         tokenizer = self.processor.tokenizer
-        # A vocabulary of word pieces holds the word with its leading space; a word-level one without.
+        # A vocabulary of word pieces holds the word with a leading space; a word-level one without.
         for text in (word, f" {word}"):
             ids = tokenizer.encode(text, add_special_tokens=False)
             if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
                 return int(ids[0])
-        raise NotInModelError(f"{word!r} is not one entry of the vocabulary of {self.name}; choose another word")
+        raise NotInModelError(
+            f"{word!r} is not one entry of the vocabulary of {self.name}; choose another word"
+        )
 
     def _chat(self, prompt: Prompt) -> str:
         content = [{"type": "image"}] if prompt.image is not None else []
@@ -149,7 +153,9 @@ class TransformersLMM:
 
 
 class _StepViews:
-    """The batch as a hook sees it: whole on the prefill, one new text token a row on each decoded one."""
+    """The batch as a hook sees it: whole on the prefill, one new text token a row on each decoded
+    one.
+    """
 
     def __init__(self, batch: Batch) -> None:
         self._prefill = batch
@@ -165,8 +171,14 @@ class _StepViews:
 
 
 def _image_token_id(config: Any, processor: Any) -> int:
-    for holder, field in ((config, "image_token_id"), (config, "image_token_index"), (processor, "image_token_id")):
+    for holder, field in (
+        (config, "image_token_id"),
+        (config, "image_token_index"),
+        (processor, "image_token_id"),
+    ):
         value = getattr(holder, field, None)
         if value is not None:
             return int(value)
-    raise UsageError(f"{type(processor).__name__} names no image token; this model family is not supported yet")
+    raise UsageError(
+        f"{type(processor).__name__} names no image token; this model family is not supported yet"
+    )

@@ -1,4 +1,6 @@
-"""Torch forward hooks on decoder blocks: reading, writing, stopping early, going on from a known point."""
+"""Torch forward hooks on decoder blocks: reading, writing, stopping early, going on from a known
+point.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ class Stop(Exception):
 
 @dataclass(frozen=True)
 class Prefix:
-    """What the blocks up to `index` gave for a batch. The same batch can go on from here, vision tower and all
-    of them skipped: many arms differ only from some hookpoint on."""
+    """What the blocks up to `index` gave for a batch. The same batch can go on from here, vision
+    tower and all of them skipped: many arms differ only from some hookpoint on.
+    """
 
     index: int
     output: Any
@@ -57,7 +60,7 @@ def recorded(block: nn.Module, keep: Callable[[Any], None]) -> Iterator[None]:
 
 @contextmanager
 def replayed(blocks: Sequence[nn.Module], prefix: Prefix) -> Iterator[None]:
-    """The blocks of the prefix give its output at once instead of computing; their hooks still run."""
+    """The blocks of the prefix give its output at once instead of computing; hooks still run."""
     done = blocks[: prefix.index + 1]
     try:
         for block in done:

@@ -35,18 +35,21 @@ def encode_images(
     progress: Progress | None = None,
     total: int | None = None,
 ) -> Iterator[EncodedImage]:
-    """The latents on each prompt's image tokens, streamed in order; only one batch is in memory at a time."""
+    """The latents on each prompt's image tokens, streamed in order; only one batch is in memory at
+    a time.
+    """
     index = 0
     source = iter(prompts)
     with (progress or Quiet()).step("encoding images", total) as step:
         while group := list(islice(source, batch_size)):
-            for encoded in _encode(lmm, saes, group, index):
-                yield encoded
+            yield from _encode(lmm, saes, group, index)
             index += len(group)
             step.advance(len(group))
 
 
-def _encode(lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt], start: int) -> Iterator[EncodedImage]:
+def _encode(
+    lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt], start: int
+) -> Iterator[EncodedImage]:
     with torch.no_grad():
         batch = lmm.prepare(group)
         mask = _image_tokens(batch)
@@ -60,7 +63,8 @@ def _encode(lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt], start
 
 
 def _split(latents: Latents, counts: list[int]) -> list[Latents]:
-    return [Latents(*pair) for pair in zip(*(tensor.split(counts) for tensor in latents), strict=True)]
+    parts = (torch.split(tensor, counts) for tensor in latents)
+    return [Latents(*pair) for pair in zip(*parts, strict=True)]
 
 
 def _image_tokens(batch: Batch) -> Tensor:

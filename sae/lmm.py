@@ -67,14 +67,15 @@ class Prompt:
 
 @dataclass(slots=True)
 class Batch:
-    """Prompts ready for one forward, padded on the left so that the last position is the answer's."""
+    """Prompts ready for one forward, padded on the left: the last position is the answer's."""
 
     inputs: dict[str, Tensor]
     kinds: Tensor
     """`(batch, tokens)` int8 of `TokenKind`."""
     boxes: Sequence[Tensor]
-    """Per prompt `(n_image_tokens, 4)` float: x0, y0, x1, y1 in pixels of the original image, in the
-    order of that row's IMAGE and TILE tokens."""
+    """Per prompt `(n_image_tokens, 4)` float: x0, y0, x1, y1 in pixels of the original image, in
+    the order of that row's IMAGE and TILE tokens.
+    """
     extra: dict[str, Any] = field(default_factory=dict)
     """What a particular LMM wants to carry along."""
 
@@ -85,8 +86,9 @@ class Batch:
 def resolve_hookpoint(ref: str | int, modules: Sequence[str], model: str) -> Hookpoint:
     """The hookpoint meant by `ref` in a model whose decoder blocks live at `modules`, in order.
 
-    `ref` is a 1-based number (or its digits), a published 0-based name (`model.layers.24`, `layers.24`) or
-    a block's real path. Raises `NotInModelError` beyond the model's depth and for anything else.
+    `ref` is a 1-based number (or its digits), a published 0-based name (`model.layers.24`,
+    `layers.24`) or a block's real path. Raises `NotInModelError` beyond the model's depth and for
+    anything else.
     """
     index = _block_index(ref, modules)
     if index is None:
@@ -111,7 +113,9 @@ def _block_index(ref: str | int, modules: Sequence[str]) -> int | None:
 
 
 Hook = Callable[["Tensor", Batch], "Tensor"]
-"""Takes the residual stream `(batch, tokens, d_model)` and returns the one to go on with, never written in place."""
+"""Takes the residual stream `(batch, tokens, d_model)` and returns the one to go on with, never
+written in place.
+"""
 
 
 class LMM(Protocol):
@@ -124,7 +128,9 @@ class LMM(Protocol):
     d_model: int
 
     def hookpoint(self, ref: str | int) -> Hookpoint:
-        """`model.layers.24`, or the paper's 1-based number. Raises `ValueError` beyond the model's depth."""
+        """`model.layers.24`, or the paper's 1-based number. Raises `ValueError` beyond the model's
+        depth.
+        """
 
     def prepare(self, prompts: Sequence[Prompt]) -> Batch:
         """Apply the chat template, tokenise and process images."""
@@ -146,4 +152,6 @@ class LMM(Protocol):
         """Greedy answers; hooks act on the prefill and on every decoded token."""
 
     def token_id(self, word: str) -> int:
-        """The id of a word that is one vocabulary entry; raises `ValueError` otherwise, never `<unk>`."""
+        """The id of a word that is one vocabulary entry; raises `ValueError` otherwise, never
+        `<unk>`.
+        """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -19,11 +21,13 @@ _BY_NAME = {"testbed": "..testbed.provider", "testbed:planted": "..testbed.plant
 _HASHED = (".safetensors", ".json", ".jinja")
 
 
-def load_lmm(ref: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> LMM:
+def load_lmm(
+    ref: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+) -> LMM:
     """`testbed`, `testbed:planted`, a folder, or a hub id `owner/name[@revision]`.
 
-    On a CPU the default dtype is float32: half precision is slower there. Raises `UsageError` in one line
-    for a missing folder, an unknown id and weights that can't be read.
+    On a CPU the default dtype is float32: half precision is slower there. Raises `UsageError` in
+    one line for a missing folder, an unknown id and weights that can't be read.
     """
     if str(ref) in _BY_NAME:
         lmm: LMM = import_module(_BY_NAME[str(ref)], __package__).load_lmm()
@@ -33,7 +37,9 @@ def load_lmm(ref: str | Path, device: str | torch.device | None = None, dtype: t
         return _load(str(folder), None, folder.name, folder_identity(folder), device, dtype)
     model_id, _, revision = str(ref).partition("@")
     if model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
-        raise UsageError(f"no model folder at {ref}; give a folder, a hub id owner/name[@revision], or 'testbed'")
+        raise UsageError(
+            f"no model folder at {ref}; give a folder, a hub id owner/name[@revision], or 'testbed'"
+        )
     return _load(model_id, revision or None, str(ref), None, device, dtype)
 
 
@@ -54,13 +60,49 @@ def _load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
     try:
-        processor = AutoProcessor.from_pretrained(source, revision=revision)
-        model: Any = AutoModelForImageTextToText.from_pretrained(source, revision=revision, dtype=dtype)
+        with _no_chatter():
+            processor = AutoProcessor.from_pretrained(source, revision=revision)
+            model, found = AutoModelForImageTextToText.from_pretrained(
+                source,
+                revision=revision,
+                dtype=dtype,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"can't load a model from {source}: {reason}") from error
+    _refuse_made_up_weights(source, found)
     identity = identity or str(getattr(model.config, "_commit_hash", None) or revision)
     return TransformersLMM(model.to(device), processor, name, identity)
+
+
+def _refuse_made_up_weights(source: str, found: Mapping[str, Any]) -> None:
+    """transformers fills what a checkpoint lacks with random numbers and only logs it."""
+    lacking = sorted(found["missing_keys"]) + sorted(
+        str(key[0]) for key in found["mismatched_keys"]
+    )
+    if lacking:
+        raise UsageError(
+            f"the weights in {source} don't fit its config: {len(lacking)} are missing or of "
+            f"another shape, the first is {lacking[0]}; get the checkpoint again"
+        )
+
+
+@contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Without transformers' own progress bars and reports; what matters of them is raised."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def folder_identity(folder: Path) -> str:
@@ -69,7 +111,9 @@ def folder_identity(folder: Path) -> str:
     for file in sorted(folder.iterdir()):
         if file.suffix in _HASHED:
             stat = file.stat()
-            digest.update(f"{file.name} {_file_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+            digest.update(
+                f"{file.name} {_file_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
+            )
     return digest.hexdigest()
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .lmm import Prompt, TokenKind
 
-
 Box = tuple[float, float, float, float]
 
 
@@ -47,21 +46,31 @@ def grid_boxes(view: Box, rows: int, columns: int) -> Tensor:
 
 
 def _view(image_processor: Any, width: int, height: int) -> tuple[Box, tuple[int, int]]:
-    """The part of the original image that the tower sees, in its pixels (beyond the edges where padded), and
-    the size at which it is seen."""
+    """The part of the original image that the tower sees, in its pixels (beyond the edges where
+    padded), and the size at which it is seen.
+    """
     x0, y0 = 0, 0
     if getattr(image_processor, "do_pad", False):
         side = max(width, height)
         x0, y0 = -((side - width) // 2), -((side - height) // 2)
         width = height = side
-    seen = _resized(image_processor.size, width, height) if image_processor.do_resize else (width, height)
+    seen = (
+        _resized(image_processor.size, width, height)
+        if image_processor.do_resize
+        else (width, height)
+    )
     scale_x, scale_y = width / seen[0], height / seen[1]
     left, top, kept = 0, 0, seen
     if image_processor.do_center_crop:
         kept = (image_processor.crop_size["width"], image_processor.crop_size["height"])
         left, top = int((seen[0] - kept[0]) / 2), int((seen[1] - kept[1]) / 2)
     right, bottom = left + kept[0], top + kept[1]
-    return (x0 + left * scale_x, y0 + top * scale_y, x0 + right * scale_x, y0 + bottom * scale_y), kept
+    return (
+        x0 + left * scale_x,
+        y0 + top * scale_y,
+        x0 + right * scale_x,
+        y0 + bottom * scale_y,
+    ), kept
 
 
 def _resized(size: Any, width: int, height: int) -> tuple[int, int]:

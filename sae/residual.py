@@ -11,7 +11,9 @@ from .lmm import LMM, Batch, Hook, Hookpoint
 
 
 def capture(lmm: LMM, batch: Batch, hookpoints: Sequence[Hookpoint]) -> dict[Hookpoint, Tensor]:
-    """The residual stream `(batch, tokens, d_model)` at each hookpoint, from one forward stopped after the last."""
+    """The residual stream `(batch, tokens, d_model)` at each hookpoint, from one forward stopped
+    after the last.
+    """
     seen: dict[Hookpoint, Tensor] = {}
     if not hookpoints:
         return seen
@@ -25,7 +27,9 @@ def capture(lmm: LMM, batch: Batch, hookpoints: Sequence[Hookpoint]) -> dict[Hoo
 
     last = max(hookpoints, key=lambda hookpoint: hookpoint.index)
     with torch.no_grad():
-        lmm.forward(batch, {hookpoint: keep(hookpoint) for hookpoint in hookpoints}, stop_after=last)
+        lmm.forward(
+            batch, {hookpoint: keep(hookpoint) for hookpoint in hookpoints}, stop_after=last
+        )
     return seen
 
 

@@ -1,4 +1,6 @@
-"""Activations for training: one LMM forward feeds all hookpoints, and a shuffle buffer mixes tokens across images."""
+"""Activations for training: one LMM forward feeds all hookpoints, and a shuffle buffer mixes tokens
+across images.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def activations(
     tokens: TokenSet = "all",
     prompts_per_forward: int = 64,
 ) -> Iterator[TokenBatch]:
-    """The chosen tokens of one forward after the other, not yet shuffled. Padding and BOS are left out."""
+    """The chosen tokens of one forward after the other, not yet shuffled. Padding and BOS are left
+    out.
+    """
     source = iter(prompts)
     while group := list(islice(source, prompts_per_forward)):
         batch = lmm.prepare(group)
@@ -48,13 +52,17 @@ def activations(
         rows = {hookpoint: x[mask.to(x.device)].float() for hookpoint, x in residual.items()}
         for hookpoint, x in rows.items():
             if not torch.isfinite(x).all():
-                raise UsageError(f"{lmm.name} gives NaN or infinite activations at {hookpoint}; load it in float32")
+                raise UsageError(
+                    f"{lmm.name} gives NaN or infinity at {hookpoint}; load it in float32"
+                )
         yield TokenBatch(rows, batch.kinds[mask])
 
 
 def endless(one_pass: Callable[[], Iterable[TokenBatch]], keep_bytes: int) -> Iterator[TokenBatch]:
-    """Pass after pass. A pass that fits into `keep_bytes` runs the LMM once and is kept; a longer one is run
-    again each time. Ends when a pass gives nothing, as the second one over an iterator does."""
+    """Pass after pass. A pass that fits into `keep_bytes` runs the LMM once and is kept; a longer
+    one is run again each time. Ends when a pass gives nothing, as the second one over an iterator
+    does.
+    """
     kept: list[TokenBatch] = []
     room = keep_bytes
     started = True

@@ -1,4 +1,6 @@
-"""Hooks that write the residual stream through an SAE. Padding and BOS are never edited (`tokens.py`)."""
+"""Hooks that write the residual stream through an SAE. Padding and BOS are never edited
+(`tokens.py`).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from .topk import Latents, TopK
 
 
 def reconstruct(sae: TopK, error: bool) -> Hook:
-    """x := dec(enc(x)); with `error`, x := dec(z) + (x - dec(z)), which leaves the model as it was."""
+    """x := dec(enc(x)); with `error`, x := dec(z) + (x - dec(z)), which changes nothing."""
 
     def hook(x: Tensor, batch: Batch) -> Tensor:
         decoded = sae.reconstruct(x).to(x.dtype)
@@ -29,10 +31,10 @@ def reconstruct(sae: TopK, error: bool) -> Hook:
 class Edit:
     """A change of some latents: a hook that also tells its two parts apart.
 
-    `latents` are `(batch, m)` or `(m,)`, distinct within a row, -1 for none. `change` says how far each goes: it
-    takes the latents' present values `(batch, tokens, m)` and returns what is added to them.
-    Error-preserving: x' = x + dec(z') - dec(z). Otherwise x' = dec(z') (as the paper does it): the
-    reconstruction replaces x at every token, the latents change at the chosen `tokens`.
+    `latents` are `(batch, m)` or `(m,)`, distinct within a row, -1 for none. `change` says how far
+    each goes: it takes the latents' present values `(batch, tokens, m)` and returns what is added
+    to them. Error-preserving: x' = x + dec(z') - dec(z). Otherwise x' = dec(z') (as the paper does
+    it): the reconstruction replaces x at every token, the latents change at the chosen `tokens`.
     """
 
     sae: TopK
@@ -87,17 +89,18 @@ def clamp(
 def matched_direction(sae: TopK, real: Edit, latents: Tensor) -> Hook:
     """The control of `real`: away from other latents, exactly as far.
 
-    At each token the stream moves along minus the sum of the decoder rows of `latents`, by the norm of what
-    `real` adds there beyond its base. A row of only -1 is left at the base.
+    At each token the stream moves along minus the sum of the decoder rows of `latents`, by the norm
+    of what `real` adds there beyond its base. A row of only -1 is left at the base.
     """
     known = (latents >= 0)[..., None]
     rows = torch.where(known, sae.W_dec[latents.clamp_min(0)], 0.0).sum(-2)
     direction = -normalize(rows, dim=-1)
 
     def hook(x: Tensor, batch: Batch) -> Tensor:
-        distance = real.delta(x, batch).norm(dim=-1, keepdim=True)
+        distance = torch.linalg.vector_norm(real.delta(x, batch), dim=-1, keepdim=True)
         away = direction.expand(x.shape[0], -1)[:, None].to(x)
-        return real.base(x, batch) + distance * away
+        controlled: Tensor = real.base(x, batch) + distance * away
+        return controlled
 
     return hook
 

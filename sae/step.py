@@ -1,12 +1,13 @@
 """One training step of a TopK SAE without autograd, and its autograd twin.
 
-Loss: FVU of the batch + alpha * AuxK. Only chosen latents meet their decoder rows, and both weight gradients
-are bags over sorted (token, latent) pairs; the encoder product is the one dense thing.
+Loss: FVU of the batch + alpha * AuxK. Only chosen latents meet their decoder rows, and both weight
+gradients are bags over sorted (token, latent) pairs; the encoder product is the one dense thing.
 
-AuxK lets the dead latents with the largest pre-activations explain the (detached) error. A dead latent is one
-whose ReLU is shut, and behind a shut ReLU no gradient would reach its encoder row; so a shut one gets the
-gradient all the same where going down it opens the ReLU, and only there. (AuxK without the ReLU doesn't do:
-dead latents then explain the error together with negative values, and stay dead.)
+AuxK lets the dead latents with the largest pre-activations explain the (detached) error. A dead
+latent is one whose ReLU is shut, and behind a shut ReLU no gradient would reach its encoder row; so
+a shut one gets the gradient all the same where going down it opens the ReLU, and only there. (AuxK
+without the ReLU doesn't do: dead latents then explain the error together with negative values, and
+stay dead.)
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Forward:
-    """What one encoder product gives: the latents, the reconstruction's error, and AuxK's choice."""
+    """What one encoder product gives: latents, the reconstruction's error, and AuxK's choice."""
 
     latents: Latents
     error: Tensor
@@ -98,7 +99,7 @@ def gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> 
 def _through(
     sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor, revive: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of W_enc, b_enc and W_dec from the gradient `upstream` of what the latents decode to.
+    """Gradients of W_enc, b_enc and W_dec, given `upstream`, that of the decoded latents.
 
     A slot that ReLU shut passes nothing on to the encoder, or with `revive` only what opens it.
     """
@@ -115,15 +116,18 @@ def _through(
 def autograd_gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> Gradients:
     """The same by autograd, given the same support: the oracle of `gradients`."""
     with torch.enable_grad():
-        tensors = [t.detach().clone().requires_grad_() for t in (sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec)]
-        twin = TopK(*tensors, sae.k)
+        tensors = [tensor.detach().clone().requires_grad_() for tensor in sae.tensors]
+        W_enc, b_enc, W_dec, b_dec = tensors
+        twin = TopK(W_enc, b_enc, W_dec, b_dec, sae.k)
         pre = twin.pre_activations(x)
         values = pre.gather(1, done.latents.indices).relu()
         decoded = torch.einsum("tk,tkd->td", values, twin.W_dec[done.latents.indices]) + twin.b_dec
         total = variance(x)
         loss = (decoded - x).pow(2).sum() / total
         if done.aux is not None and auxk is not None:
-            loss = loss + _twin_of_auxk(twin, pre, done.aux.indices, (x - decoded).detach(), auxk.alpha / total)
+            loss = loss + _twin_of_auxk(
+                twin, pre, done.aux.indices, (x - decoded).detach(), auxk.alpha / total
+            )
         return Gradients(loss.detach(), *torch.autograd.grad(loss, tensors))
 
 
@@ -146,7 +150,7 @@ class TopKTrainer:
         self.auxk = auxk
         self.dead_after = dead_after
         self.silent_for = torch.zeros(sae.n_latents, dtype=torch.int64, device=sae.W_enc.device)
-        self._parameters = [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec]
+        self._parameters = sae.tensors
         self._adam = torch.optim.Adam(self._parameters, lr=lr, fused=True)
 
     @property

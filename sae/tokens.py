@@ -22,8 +22,8 @@ _KINDS: dict[str, tuple[TokenKind, ...]] = {
 def token_mask(kinds: Tensor, tokens: TokenSet) -> Tensor:
     """`(batch, tokens)` bool: the positions of `kinds` that belong to the set.
 
-    Padding never does. BOS neither, except as the `last` position: its norm is far off that of every other
-    token, SAEs are trained without it and so can't stand in for it.
+    Padding never does. BOS neither, except as the `last` position: its norm is far off that of
+    every other token, SAEs are trained without it and so can't stand in for it.
     """
     if tokens == "last":
         mask = torch.zeros_like(kinds, dtype=torch.bool)

@@ -26,10 +26,11 @@ class Latents(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TopK:
-    """z = TopK(ReLU(W_enc (x - b_dec) + b_enc)), x' = z W_dec + b_dec. Rows of both weights are latents.
+    """z = TopK(ReLU(W_enc (x - b_dec) + b_enc)), x' = z W_dec + b_dec. Rows of both weights are
+    latents.
 
-    Ties at the k-th place break as `torch.topk` breaks them: any of the tied latents, the same one each time
-    on one device.
+    Ties at the k-th place break as `torch.topk` breaks them: any of the tied latents, the same one
+    each time on one device.
     """
 
     W_enc: Tensor
@@ -46,20 +47,27 @@ class TopK:
         n, d = self.W_enc.shape
         if self.W_dec.shape != (n, d) or self.b_enc.shape != (n,) or self.b_dec.shape != (d,):
             raise ValueError(
-                f"tensors of one SAE disagree: W_enc {tuple(self.W_enc.shape)}, b_enc {tuple(self.b_enc.shape)}, "
-                f"W_dec {tuple(self.W_dec.shape)}, b_dec {tuple(self.b_dec.shape)}"
+                "tensors of one SAE disagree: W_enc, b_enc, W_dec, b_dec are "
+                + ", ".join(str(tuple(tensor.shape)) for tensor in self.tensors)
             )
         if not 1 <= self.k <= n:
             raise ValueError(f"k is {self.k} but the SAE has {n} latents")
 
     @classmethod
-    def random(cls, n_latents: int, d_model: int, k: int, seed: int, b_dec: Tensor | None = None) -> TopK:
+    def random(
+        cls, n_latents: int, d_model: int, k: int, seed: int, b_dec: Tensor | None = None
+    ) -> TopK:
         """An SAE before training: random unit rows, encoder tied to decoder."""
         generator = torch.Generator().manual_seed(seed)
         rows = normalize(torch.randn(n_latents, d_model, generator=generator), dim=1)
         bias = torch.zeros(d_model) if b_dec is None else b_dec
         rows = rows.to(bias)
         return cls(rows.clone(), rows.new_zeros(n_latents), rows, bias.clone(), k)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W_enc, b_enc, W_dec, b_dec."""
+        return self.W_enc, self.b_enc, self.W_dec, self.b_dec
 
     @property
     def n_latents(self) -> int:
@@ -73,7 +81,7 @@ class TopK:
     def identity(self) -> str:
         """sha256 of k and the weights. Read it only when training is over."""
         digest = hashlib.sha256(f"topk {self.k}".encode())
-        for tensor in (self.W_enc, self.b_enc, self.W_dec, self.b_dec):
+        for tensor in self.tensors:
             flat = tensor.detach().cpu().contiguous()
             digest.update(f"{flat.dtype} {tuple(flat.shape)}".encode())
             digest.update(flat.view(torch.uint8).numpy().tobytes())
@@ -98,12 +106,12 @@ class TopK:
         return self.decode(self.encode(x))
 
     def untrained(self, seed: int = 0) -> TopK:
-        """The control: same shapes, weights as before training, b_dec kept (it is only the data's mean)."""
+        """The control: weights as before training; b_dec, the data's mean, is kept."""
         return TopK.random(self.n_latents, self.d_model, self.k, seed, self.b_dec)
 
     def to(self, like: torch.device | torch.dtype | str) -> TopK:
-        tensors = (self.W_enc, self.b_enc, self.W_dec, self.b_dec)
-        return TopK(*(tensor.to(like) for tensor in tensors), self.k)
+        W_enc, b_enc, W_dec, b_dec = (tensor.to(like) for tensor in self.tensors)
+        return TopK(W_enc, b_enc, W_dec, b_dec, self.k)
 
 
 @dataclass(frozen=True)

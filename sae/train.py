@@ -72,17 +72,20 @@ def train(
 ) -> list[Path]:
     """Train one TopK SAE per hookpoint and return their folders under `out`.
 
-    `out` gets `<hookpoint>/{cfg.json,sae.safetensors}`, `config.json` (the recipe) and `metrics.jsonl`
-    (FVU, L0 and dead share per hookpoint, FVU also per token kind). Give `steps` or `n_tokens`; without either
-    it is a million tokens. `prompts` are gone through again and again, or once if they are an iterator.
-    Raises `UsageError` for no prompts, no hookpoints, k beyond n_latents and an `out` that can't be written.
+    `out` gets `<hookpoint>/{cfg.json,sae.safetensors}`, `config.json` (the recipe) and
+    `metrics.jsonl` (FVU, L0 and dead share per hookpoint, FVU also per token kind). Give `steps` or
+    `n_tokens`; without either it is a million tokens. `prompts` are gone through again and again,
+    or once if they are an iterator. Raises `UsageError` for no prompts, no hookpoints, k beyond
+    n_latents and an `out` that can't be written.
     """
     wanted = steps or math.ceil((n_tokens or 1_000_000) / batch_tokens)
     recipe = Recipe(n_latents, k, tokens, wanted, batch_tokens, lr or Recipe.lr, seed=seed)
     if not hookpoints:
         raise UsageError("no hookpoints to train at; name at least one layer")
     if not 1 <= k <= n_latents:
-        raise UsageError(f"k is {k} but there are {n_latents} latents; choose k from 1 to {n_latents}")
+        raise UsageError(
+            f"k is {k} but there are {n_latents} latents; choose k from 1 to {n_latents}"
+        )
     return Training(lmm, hookpoints, recipe, out, progress or Quiet()).run(prompts)
 
 
@@ -90,7 +93,12 @@ class Training:
     """One run of `train`."""
 
     def __init__(
-        self, lmm: LMM, hookpoints: Sequence[Hookpoint], recipe: Recipe, out: Path, progress: Progress
+        self,
+        lmm: LMM,
+        hookpoints: Sequence[Hookpoint],
+        recipe: Recipe,
+        out: Path,
+        progress: Progress,
     ) -> None:
         self.lmm = lmm
         self.hookpoints = list(dict.fromkeys(hookpoints))
@@ -112,7 +120,10 @@ class Training:
         trainers: dict[Hookpoint, TopKTrainer] = {}
         batches = islice(self._batches(prompts), self.recipe.steps)
         label = f"training {len(self.hookpoints)} SAEs"
-        with (self.out / "metrics.jsonl").open("w") as log, self.progress.step(label, self.recipe.steps) as bar:
+        with (
+            (self.out / "metrics.jsonl").open("w") as log,
+            self.progress.step(label, self.recipe.steps) as bar,
+        ):
             for number, batch in enumerate(batches):
                 trainers = trainers or self._start(batch)
                 lr = self._lr(number)
@@ -129,9 +140,13 @@ class Training:
 
     def _batches(self, prompts: Iterable[Prompt]) -> Iterator[TokenBatch]:
         recipe = self.recipe
-        chunks = endless(lambda: activations(self.lmm, prompts, self.hookpoints, recipe.tokens), KEEP_BYTES)
+        chunks = endless(
+            lambda: activations(self.lmm, prompts, self.hookpoints, recipe.tokens), KEEP_BYTES
+        )
         generator = torch.Generator().manual_seed(recipe.seed)
-        return shuffled(chunks, recipe.batch_tokens, BUFFER_BATCHES * recipe.batch_tokens, generator)
+        return shuffled(
+            chunks, recipe.batch_tokens, BUFFER_BATCHES * recipe.batch_tokens, generator
+        )
 
     def _start(self, batch: TokenBatch) -> dict[Hookpoint, TopKTrainer]:
         recipe = self.recipe
@@ -155,7 +170,12 @@ class Training:
 
     def _config(self) -> dict[str, Any]:
         hookpoints = [hookpoint.name for hookpoint in self.hookpoints]
-        return {"model": self.lmm.name, "model_identity": self.lmm.identity, "hookpoints": hookpoints, **asdict(self.recipe)}
+        return {
+            "model": self.lmm.name,
+            "model_identity": self.lmm.identity,
+            "hookpoints": hookpoints,
+            **asdict(self.recipe),
+        }
 
 
 def measure(trainer: TopKTrainer, x: Tensor, kinds: Tensor, done: Forward) -> dict[str, float]:
@@ -165,7 +185,7 @@ def measure(trainer: TopKTrainer, x: Tensor, kinds: Tensor, done: Forward) -> di
         "l0": (done.latents.values > 0).sum(-1).float().mean().item(),
         "dead": trainer.dead.float().mean().item(),
     }
-    for kind in kinds.unique().tolist():
+    for kind in torch.unique(kinds).tolist():
         of_kind = (kinds == kind).to(x.device)
         fvu = done.error[of_kind].pow(2).sum() / variance(x[of_kind])
         numbers[f"fvu_{TokenKind(kind).name.lower()}"] = fvu.item()

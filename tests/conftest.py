@@ -99,7 +99,9 @@ def _model(tokenizer: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_lmm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The random LLaVA saved with `save_pretrained`: 6 layers as deep as its vision tower, d_model 64."""
+    """The random LLaVA saved with `save_pretrained`: 6 layers as deep as its vision tower, d_model
+    64.
+    """
     folder = tmp_path_factory.mktemp("tiny-llava")
     processor = _processor()
     _model(processor.tokenizer).save_pretrained(folder)

@@ -1,4 +1,6 @@
-"""A linear LMM of a few lines whose residual stream is the prompt's own: exact answers for everything."""
+"""A linear LMM of a few lines whose residual stream is the prompt's own: exact answers for
+everything.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,20 @@ from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resol
 from lmmsae_eval.sae.topk import TopK
 from torch import Tensor
 
-KINDS = [TokenKind.PAD, TokenKind.BOS, TokenKind.IMAGE, TokenKind.IMAGE, TokenKind.IMAGE, TokenKind.TEXT, TokenKind.TEXT]
+KINDS = [
+    TokenKind.PAD,
+    TokenKind.BOS,
+    TokenKind.IMAGE,
+    TokenKind.IMAGE,
+    TokenKind.IMAGE,
+    TokenKind.TEXT,
+    TokenKind.TEXT,
+]
 
 
 class LinearLMM:
-    """Every block passes the stream on as it is; logit(yes) - logit(no) is a fixed linear read-out of it.
+    """Every block passes the stream on as it is; logit(yes) - logit(no) is a fixed linear read-out
+    of it.
 
     A prompt's text seeds its residual stream, or names an entry of `streams`.
     """
@@ -46,7 +57,10 @@ class LinearLMM:
         return torch.randn(len(KINDS), self.d_model, generator=generator, dtype=torch.float64)
 
     def forward(
-        self, batch: Batch, hooks: Mapping[Hookpoint, Hook] | None = None, stop_after: Hookpoint | None = None
+        self,
+        batch: Batch,
+        hooks: Mapping[Hookpoint, Hook] | None = None,
+        stop_after: Hookpoint | None = None,
     ) -> Tensor | None:
         self.forwards += 1
         x = batch.inputs["x"]
@@ -82,4 +96,10 @@ def random_sae() -> TopK:
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    return TopK(draw(20, 8), 0.1 * draw(20), torch.nn.functional.normalize(draw(20, 8), dim=1), 0.2 * draw(8), 3)
+    return TopK(
+        draw(20, 8),
+        0.1 * draw(20),
+        torch.nn.functional.normalize(draw(20, 8), dim=1),
+        0.2 * draw(8),
+        3,
+    )

@@ -28,7 +28,9 @@ def test_attribution_equals_exact_ablation_on_a_linear_model(
     clean = yes_no(linear_lmm, batch)
     dense = found.per_latent()
     for latent in range(random_sae.n_latents):
-        without = yes_no(linear_lmm, batch, {hookpoint: steer(random_sae, torch.tensor([latent]), 0.0)})
+        without = yes_no(
+            linear_lmm, batch, {hookpoint: steer(random_sae, torch.tensor([latent]), 0.0)}
+        )
         torch.testing.assert_close(dense[:, latent], clean - without)
 
 
@@ -36,13 +38,17 @@ def test_attribution_by_kind_equals_ablation_on_those_tokens(
     linear_lmm: LMM, batch: Batch, random_sae: TopK, found: Attribution
 ) -> None:
     edit = steer(random_sae, torch.tensor([3]), 0.0, tokens="image")
-    difference = yes_no(linear_lmm, batch) - yes_no(linear_lmm, batch, {linear_lmm.hookpoint(2): edit})
+    difference = yes_no(linear_lmm, batch) - yes_no(
+        linear_lmm, batch, {linear_lmm.hookpoint(2): edit}
+    )
     torch.testing.assert_close(found.per_latent([TokenKind.IMAGE])[:, 3], difference)
     both = found.per_latent([TokenKind.IMAGE]) + found.per_latent([TokenKind.TEXT])
     torch.testing.assert_close(both, found.per_latent())
 
 
-def test_latents_error_and_bias_sum_to_the_whole_first_order_effect(batch: Batch, found: Attribution, linear_lmm: LMM) -> None:
+def test_latents_error_and_bias_sum_to_the_whole_first_order_effect(
+    batch: Batch, found: Attribution, linear_lmm: LMM
+) -> None:
     whole = found.values.sum((1, 2)) + found.error.sum(1) + found.bias.sum(1)
     # The model is linear, so the first order is all there is.
     torch.testing.assert_close(whole, found.metric)
@@ -57,9 +63,13 @@ def test_the_error_node_is_what_the_sae_leaves_out(
     torch.testing.assert_close(found.error[:, 2:], left_out[:, 2:])
 
 
-def test_positive_supports_yes(linear_lmm: LMM, batch: Batch, random_sae: TopK, found: Attribution) -> None:
+def test_positive_supports_yes(
+    linear_lmm: LMM, batch: Batch, random_sae: TopK, found: Attribution
+) -> None:
     strongest = found.per_latent().argmax(1, keepdim=True)
-    weakened = yes_no(linear_lmm, batch, {linear_lmm.hookpoint(2): steer(random_sae, strongest, 0.0)})
+    weakened = yes_no(
+        linear_lmm, batch, {linear_lmm.hookpoint(2): steer(random_sae, strongest, 0.0)}
+    )
     assert (weakened < found.metric).all()
 
 
@@ -69,13 +79,17 @@ def test_padding_and_bos_have_no_latents_to_blame(found: Attribution) -> None:
     assert not found.error[:, 0].any()
 
 
-def test_all_latents_of_a_batch_cost_one_forward(linear_lmm: LMM, batch: Batch, random_sae: TopK) -> None:
+def test_all_latents_of_a_batch_cost_one_forward(
+    linear_lmm: LMM, batch: Batch, random_sae: TopK
+) -> None:
     linear_lmm.forwards = 0  # type: ignore[attr-defined]
     attribute(linear_lmm, batch, linear_lmm.hookpoint(2), random_sae)
     assert linear_lmm.forwards == 1  # type: ignore[attr-defined]
 
 
-def test_it_works_inside_no_grad_and_leaves_no_graph(linear_lmm: LMM, batch: Batch, random_sae: TopK) -> None:
+def test_it_works_inside_no_grad_and_leaves_no_graph(
+    linear_lmm: LMM, batch: Batch, random_sae: TopK
+) -> None:
     with torch.no_grad():
         found = attribute(linear_lmm, batch, linear_lmm.hookpoint(2), random_sae)
     assert not found.values.requires_grad
@@ -83,15 +97,21 @@ def test_it_works_inside_no_grad_and_leaves_no_graph(linear_lmm: LMM, batch: Bat
 
 
 def test_on_a_real_model_the_first_order_of_a_small_change_is_exact(tiny_lmm: LMM) -> None:
-    """A transformer is not linear: scale a latent by 1 - h and compare with h times its attribution."""
+    """A transformer is not linear: scale a latent by 1 - h and compare with h times its
+    attribution.
+    """
     batch = tiny_lmm.prepare([Prompt("is there a boat ?"), Prompt("is it red in the sea ?")])
     hookpoint = tiny_lmm.hookpoint(4)
     x = capture(tiny_lmm, batch, [hookpoint])[hookpoint]
     inside = (batch.kinds == TokenKind.TEXT)[..., None]
-    sae = TopK.random(32, tiny_lmm.d_model, 4, seed=0, b_dec=(x * inside).sum((0, 1)) / inside.sum())
+    sae = TopK.random(
+        32, tiny_lmm.d_model, 4, seed=0, b_dec=(x * inside).sum((0, 1)) / inside.sum()
+    )
     found = attribute(tiny_lmm, batch, hookpoint, sae)
     strongest = found.per_latent().abs().argmax(1, keepdim=True)
     h = 1e-2
-    up, down = (yes_no(tiny_lmm, batch, {hookpoint: steer(sae, strongest, 1 + s * h)}) for s in (1, -1))
+    up, down = (
+        yes_no(tiny_lmm, batch, {hookpoint: steer(sae, strongest, 1 + s * h)}) for s in (1, -1)
+    )
     expected = found.per_latent().gather(1, strongest)[:, 0]
     torch.testing.assert_close((up - down) / (2 * h), expected, rtol=2e-2, atol=1e-3)

@@ -17,7 +17,16 @@ from lmmsae_eval.sae.topk import TopK
 from PIL import Image
 from torch import Tensor
 
-QUESTIONS = ["is there a boat ?", "what colour ?", "is this the sea", "no", "is it red in the house ?", "yes ?", "a", "is"]
+QUESTIONS = [
+    "is there a boat ?",
+    "what colour ?",
+    "is this the sea",
+    "no",
+    "is it red in the house ?",
+    "yes ?",
+    "a",
+    "is",
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,10 @@ def prompts() -> list[Prompt]:
     """Of different lengths, with and without an image."""
     rng = np.random.default_rng(0)
     images = [Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in QUESTIONS]
-    return [Prompt(text, image if i % 3 else None) for i, (text, image) in enumerate(zip(QUESTIONS, images, strict=True))]
+    return [
+        Prompt(text, image if i % 3 else None)
+        for i, (text, image) in enumerate(zip(QUESTIONS, images, strict=True))
+    ]
 
 
 @pytest.fixture
@@ -69,13 +81,19 @@ def test_reconstruction_plus_error_leaves_the_logits_untouched(
 ) -> None:
     plain = logits_of(tiny_lmm, batch)
     for layer in (1, 4, 6):
-        spliced = logits_of(tiny_lmm, batch, {tiny_lmm.hookpoint(layer): reconstruct(sae, error=True)})
+        spliced = logits_of(
+            tiny_lmm, batch, {tiny_lmm.hookpoint(layer): reconstruct(sae, error=True)}
+        )
         torch.testing.assert_close(spliced, plain, rtol=1e-4, atol=1e-4)
-        without_error = logits_of(tiny_lmm, batch, {tiny_lmm.hookpoint(layer): reconstruct(sae, error=False)})
+        without_error = logits_of(
+            tiny_lmm, batch, {tiny_lmm.hookpoint(layer): reconstruct(sae, error=False)}
+        )
         assert (without_error - plain).abs().max() > 0.1
 
 
-def test_steering_with_scale_1_changes_no_logit(tiny_lmm: TransformersLMM, batch: Batch, sae: TopK) -> None:
+def test_steering_with_scale_1_changes_no_logit(
+    tiny_lmm: TransformersLMM, batch: Batch, sae: TopK
+) -> None:
     hook = steer(sae, torch.arange(64), 1.0)
     steered = logits_of(tiny_lmm, batch, {tiny_lmm.hookpoint(3): hook})
     assert torch.equal(steered, logits_of(tiny_lmm, batch, {tiny_lmm.hookpoint(3): passed_on}))
@@ -115,7 +133,9 @@ def test_each_kind_of_token_is_known(batch: Batch, prompts: list[Prompt]) -> Non
         assert batch.boxes[row].shape == (counts[TokenKind.IMAGE], 4)
 
 
-def test_capture_at_three_layers_equals_output_hidden_states(tiny_lmm: TransformersLMM, batch: Batch) -> None:
+def test_capture_at_three_layers_equals_output_hidden_states(
+    tiny_lmm: TransformersLMM, batch: Batch
+) -> None:
     hookpoints = [tiny_lmm.hookpoint(layer) for layer in (1, 3, 5)]
     captured = capture(tiny_lmm, batch, hookpoints)
     with torch.no_grad():
@@ -126,7 +146,10 @@ def test_capture_at_three_layers_equals_output_hidden_states(tiny_lmm: Transform
 
 def test_capture_stops_after_the_last_hookpoint(tiny_lmm: TransformersLMM, batch: Batch) -> None:
     ran: list[str] = []
-    watched = {"block 3": tiny_lmm.model.model.language_model.layers[3], "head": tiny_lmm.model.lm_head}
+    watched = {
+        "block 3": tiny_lmm.model.model.language_model.layers[3],
+        "head": tiny_lmm.model.lm_head,
+    }
     handles = [
         module.register_forward_pre_hook(lambda module, args, name=name: ran.append(name))
         for name, module in watched.items()
@@ -141,15 +164,21 @@ def test_capture_stops_after_the_last_hookpoint(tiny_lmm: TransformersLMM, batch
             handle.remove()
 
 
-def test_a_published_name_a_1_based_number_and_the_real_path_mean_the_same_hookpoint(tiny_lmm: TransformersLMM) -> None:
+def test_a_published_name_a_1_based_number_and_the_real_path_mean_the_same_hookpoint(
+    tiny_lmm: TransformersLMM,
+) -> None:
     wanted = tiny_lmm.hookpoint("model.layers.2")
     assert (wanted.index, wanted.layer, wanted.module) == (2, 3, "model.language_model.layers.2")
     for ref in (3, "3", "layers.2", "model.language_model.layers.2"):
         assert tiny_lmm.hookpoint(ref) == wanted
 
 
-@pytest.mark.parametrize("ref", [0, 7, -1, "model.layers.6", "0", "vision_tower.layers.1", "model.layers.x", ""])
-def test_a_layer_that_the_model_lacks_is_one_line(tiny_lmm: TransformersLMM, ref: str | int) -> None:
+@pytest.mark.parametrize(
+    "ref", [0, 7, -1, "model.layers.6", "0", "vision_tower.layers.1", "model.layers.x", ""]
+)
+def test_a_layer_that_the_model_lacks_is_one_line(
+    tiny_lmm: TransformersLMM, ref: str | int
+) -> None:
     with pytest.raises(NotInModelError, match="from 1 to 6") as error:
         tiny_lmm.hookpoint(ref)
     assert isinstance(error.value, UsageError)
@@ -172,7 +201,9 @@ def test_hooks_are_removed_after_an_exception(
     assert torch.equal(logits_of(tiny_lmm, batch), plain)
 
 
-def test_several_layers_are_written_in_one_forward(tiny_lmm: TransformersLMM, batch: Batch, sae: TopK) -> None:
+def test_several_layers_are_written_in_one_forward(
+    tiny_lmm: TransformersLMM, batch: Batch, sae: TopK
+) -> None:
     edits = {tiny_lmm.hookpoint(layer): reconstruct(sae, error=False) for layer in (2, 5)}
     both = logits_of(tiny_lmm, batch, edits)
     for hookpoint, hook in edits.items():
@@ -199,7 +230,11 @@ def test_a_second_arm_runs_neither_the_vision_tower_nor_the_blocks_below(
     tiny_lmm.forward(batch, hooks)
     ran: list[str] = []
     below = tiny_lmm.model.model.language_model.layers[2].self_attn
-    watched = {"vision": tiny_lmm.model.model.vision_tower, "below": below, "head": tiny_lmm.model.lm_head}
+    watched = {
+        "vision": tiny_lmm.model.model.vision_tower,
+        "below": below,
+        "head": tiny_lmm.model.lm_head,
+    }
     handles = [
         module.register_forward_pre_hook(lambda module, args, name=name: ran.append(name))
         for name, module in watched.items()
@@ -212,7 +247,9 @@ def test_a_second_arm_runs_neither_the_vision_tower_nor_the_blocks_below(
     assert ran == ["head"]
 
 
-def test_gradients_reach_the_stream_also_when_it_is_replayed(tiny_lmm: TransformersLMM, batch: Batch) -> None:
+def test_gradients_reach_the_stream_also_when_it_is_replayed(
+    tiny_lmm: TransformersLMM, batch: Batch
+) -> None:
     def gradient() -> Tensor:
         leaf: list[Tensor] = []
 
@@ -228,7 +265,9 @@ def test_gradients_reach_the_stream_also_when_it_is_replayed(tiny_lmm: Transform
     assert torch.equal(first, replayed)
 
 
-def test_yes_no_is_the_difference_of_the_two_logits(tiny_lmm: TransformersLMM, batch: Batch) -> None:
+def test_yes_no_is_the_difference_of_the_two_logits(
+    tiny_lmm: TransformersLMM, batch: Batch
+) -> None:
     logits = logits_of(tiny_lmm, batch)
     difference = logits[:, tiny_lmm.token_id("yes")] - logits[:, tiny_lmm.token_id("no")]
     assert torch.equal(yes_no(tiny_lmm, batch), difference)
@@ -241,7 +280,9 @@ def test_a_word_outside_the_vocabulary_is_refused_never_unk(tiny_lmm: Transforme
         assert isinstance(error.value, UsageError)
 
 
-def test_generation_starts_with_the_most_likely_token(tiny_lmm: TransformersLMM, batch: Batch) -> None:
+def test_generation_starts_with_the_most_likely_token(
+    tiny_lmm: TransformersLMM, batch: Batch
+) -> None:
     answers = tiny_lmm.generate(batch, 1)
     best = logits_of(tiny_lmm, batch).argmax(-1)
     texts = tiny_lmm.processor.tokenizer.batch_decode(best[:, None], skip_special_tokens=True)
@@ -255,7 +296,9 @@ def test_generation_does_not_depend_on_the_batch(
     assert tiny_lmm.generate(batch, 4) == alone
 
 
-def test_hooks_act_on_the_prefill_and_on_every_decoded_token(tiny_lmm: TransformersLMM, batch: Batch) -> None:
+def test_hooks_act_on_the_prefill_and_on_every_decoded_token(
+    tiny_lmm: TransformersLMM, batch: Batch
+) -> None:
     seen: list[tuple[torch.Size, torch.Size]] = []
 
     def watch(x: Tensor, view: Batch) -> Tensor:

@@ -44,7 +44,9 @@ def every_edit(sae: TopK, latents: Tensor) -> list[Edit]:
     ]
 
 
-def test_reconstruction_plus_error_leaves_the_stream_untouched(random_sae: TopK, batch: Batch, x: Tensor) -> None:
+def test_reconstruction_plus_error_leaves_the_stream_untouched(
+    random_sae: TopK, batch: Batch, x: Tensor
+) -> None:
     torch.testing.assert_close(reconstruct(random_sae, error=True)(x, batch), x)
 
 
@@ -87,7 +89,9 @@ def test_steering_is_decoding_the_scaled_latents(
     torch.testing.assert_close(new[inside], wanted[inside])
 
 
-def test_a_clamped_latent_is_added_where_it_was_silent(random_sae: TopK, batch: Batch, x: Tensor) -> None:
+def test_a_clamped_latent_is_added_where_it_was_silent(
+    random_sae: TopK, batch: Batch, x: Tensor
+) -> None:
     active = set(random_sae.encode(x).indices[0, 3].tolist())
     silent = min(set(range(20)) - active)
     moved = clamp(random_sae, torch.tensor([silent]), 4.0)(x, batch) - x
@@ -107,7 +111,9 @@ def test_each_prompt_is_steered_along_its_own_latents_and_minus_one_is_none(
         assert not torch.equal(together[row], x[row])
 
 
-def test_a_tensor_of_scales_steers_each_latent_by_its_own(random_sae: TopK, batch: Batch, x: Tensor) -> None:
+def test_a_tensor_of_scales_steers_each_latent_by_its_own(
+    random_sae: TopK, batch: Batch, x: Tensor
+) -> None:
     chosen = most_active(random_sae, x)
     both = steer(random_sae, chosen, torch.tensor([0.0, 3.0]))(x, batch) - x
     first = steer(random_sae, chosen[:, :1], 0.0)(x, batch) - x
@@ -117,8 +123,14 @@ def test_a_tensor_of_scales_steers_each_latent_by_its_own(random_sae: TopK, batc
 
 def test_padding_and_bos_are_never_edited(random_sae: TopK, batch: Batch, x: Tensor) -> None:
     latents = most_active(random_sae, x)
-    hooks = [reconstruct(random_sae, False), reconstruct(random_sae, True), *every_edit(random_sae, latents)]
-    hooks += [matched_direction(random_sae, edit, latents) for edit in every_edit(random_sae, latents)]
+    hooks = [
+        reconstruct(random_sae, False),
+        reconstruct(random_sae, True),
+        *every_edit(random_sae, latents),
+    ]
+    hooks += [
+        matched_direction(random_sae, edit, latents) for edit in every_edit(random_sae, latents)
+    ]
     x[:, :2] = float("nan")  # neither may they leak into others
     for hook in hooks:
         new = hook(x, batch)
@@ -127,7 +139,8 @@ def test_padding_and_bos_are_never_edited(random_sae: TopK, batch: Batch, x: Ten
 
 
 @pytest.mark.parametrize(
-    ("tokens", "edited"), [("all", [2, 3, 4, 5, 6]), ("image", [2, 3, 4]), ("text", [5, 6]), ("last", [6])]
+    ("tokens", "edited"),
+    [("all", [2, 3, 4, 5, 6]), ("image", [2, 3, 4]), ("text", [5, 6]), ("last", [6])],
 )
 def test_a_token_set_limits_the_edit(
     random_sae: TopK, batch: Batch, x: Tensor, tokens: TokenSet, edited: list[int]
@@ -140,7 +153,9 @@ def test_replacing_rewrites_all_tokens_though_latents_change_at_some(
     random_sae: TopK, batch: Batch, x: Tensor
 ) -> None:
     edit = clamp(random_sae, torch.tensor([0]), 9.0, error_preserving=False, tokens="last")
-    torch.testing.assert_close(edit(x, batch)[:, :-1], reconstruct(random_sae, False)(x, batch)[:, :-1])
+    torch.testing.assert_close(
+        edit(x, batch)[:, :-1], reconstruct(random_sae, False)(x, batch)[:, :-1]
+    )
 
 
 def test_an_unknown_token_set_is_a_usage_error(random_sae: TopK, batch: Batch, x: Tensor) -> None:
@@ -156,12 +171,18 @@ def test_the_matched_direction_moves_each_token_exactly_as_far_as_the_real_edit(
     others = torch.tensor([[4, 5], [6, NONE], [7, 8]])
     moved = matched_direction(random_sae, real, others)(x, batch) - real.base(x, batch)
     torch.testing.assert_close(moved.norm(dim=-1), real.delta(x, batch).norm(dim=-1))
-    along = torch.nn.functional.cosine_similarity(moved, -random_sae.W_dec[6].expand_as(moved), dim=-1)
-    torch.testing.assert_close(along[1][moved[1].norm(dim=-1) > 0], torch.ones_like(along[1])[moved[1].norm(dim=-1) > 0])
+    along = torch.nn.functional.cosine_similarity(
+        moved, -random_sae.W_dec[6].expand_as(moved), dim=-1
+    )
+    torch.testing.assert_close(
+        along[1][moved[1].norm(dim=-1) > 0], torch.ones_like(along[1])[moved[1].norm(dim=-1) > 0]
+    )
     assert moved[1].any()
 
 
-def test_a_control_without_latents_leaves_the_base(random_sae: TopK, batch: Batch, x: Tensor) -> None:
+def test_a_control_without_latents_leaves_the_base(
+    random_sae: TopK, batch: Batch, x: Tensor
+) -> None:
     real = steer(random_sae, most_active(random_sae, x), 0.0)
     assert torch.equal(matched_direction(random_sae, real, torch.full((3, 2), NONE))(x, batch), x)
 

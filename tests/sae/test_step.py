@@ -37,7 +37,9 @@ def tokens(dtype: torch.dtype, seed: int = 1) -> Tensor:
     return torch.randn(TOKENS, D, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def assert_equal_to_the_twin(sae: TopK, x: Tensor, dead: Tensor | None, auxk: AuxK | None) -> Gradients:
+def assert_equal_to_the_twin(
+    sae: TopK, x: Tensor, dead: Tensor | None, auxk: AuxK | None
+) -> Gradients:
     done = forward(sae, x, dead, auxk)
     ours, twin = gradients(sae, x, done, auxk), autograd_gradients(sae, x, done, auxk)
     tolerance = TOLERANCE[x.dtype]
@@ -51,7 +53,9 @@ def assert_equal_to_the_twin(sae: TopK, x: Tensor, dead: Tensor | None, auxk: Au
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("k", [1, 4, N])
 @pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 3), AuxK(1.0, N)])
-def test_step_gradients_equal_the_autograd_twin(dtype: torch.dtype, k: int, auxk: AuxK | None) -> None:
+def test_step_gradients_equal_the_autograd_twin(
+    dtype: torch.dtype, k: int, auxk: AuxK | None
+) -> None:
     dead = torch.zeros(N, dtype=torch.bool)
     dead[::3] = True
     assert_equal_to_the_twin(any_sae(k, dtype), tokens(dtype), dead, auxk)
@@ -59,20 +63,31 @@ def test_step_gradients_equal_the_autograd_twin(dtype: torch.dtype, k: int, auxk
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_equal_the_twin_when_every_latent_is_dead(dtype: torch.dtype) -> None:
-    assert_equal_to_the_twin(any_sae(4, dtype), tokens(dtype), torch.ones(N, dtype=torch.bool), AuxK(1 / 32, 5))
+    assert_equal_to_the_twin(
+        any_sae(4, dtype), tokens(dtype), torch.ones(N, dtype=torch.bool), AuxK(1 / 32, 5)
+    )
 
 
 @pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 5)])
-def test_a_batch_on_which_no_latent_fires_gives_the_encoder_no_main_gradient(auxk: AuxK | None) -> None:
+def test_a_batch_on_which_no_latent_fires_gives_the_encoder_no_main_gradient(
+    auxk: AuxK | None,
+) -> None:
     sae = any_sae(4, torch.float64)
     sae.b_enc.fill_(-1e3)
-    found = assert_equal_to_the_twin(sae, tokens(torch.float64), torch.ones(N, dtype=torch.bool), auxk)
+    found = assert_equal_to_the_twin(
+        sae, tokens(torch.float64), torch.ones(N, dtype=torch.bool), auxk
+    )
     assert bool(found.W_enc.any()) == (auxk is not None)
     assert found.b_dec.any()
 
 
 @settings(max_examples=25, deadline=None)
-@given(k=st.integers(1, N), k_aux=st.integers(1, N), n_dead=st.integers(0, N), seed=st.integers(0, 2**16))
+@given(
+    k=st.integers(1, N),
+    k_aux=st.integers(1, N),
+    n_dead=st.integers(0, N),
+    seed=st.integers(0, 2**16),
+)
 def test_gradients_equal_the_twin_for_any_sizes(k: int, k_aux: int, n_dead: int, seed: int) -> None:
     dead = torch.arange(N) < n_dead
     sae = any_sae(k, torch.float64, seed)
@@ -80,7 +95,7 @@ def test_gradients_equal_the_twin_for_any_sizes(k: int, k_aux: int, n_dead: int,
 
 
 def half_dead_sae() -> tuple[TopK, Tensor]:
-    """Latents 3, 4, 5 never fire though their decoder rows are just what the reconstruction lacks."""
+    """Latents 3, 4, 5 never fire though their decoder rows are just what is lacking."""
     rows = torch.eye(6)
     bias = torch.tensor([0.0, 0.0, 0.0, -5.0, -5.0, -5.0])
     sae = TopK(rows.clone(), bias, rows.clone(), torch.zeros(6), k=1)

@@ -6,7 +6,18 @@ import torch
 from lmmsae_eval.sae.lmm import TokenKind
 from lmmsae_eval.sae.tokens import token_mask
 
-KINDS = torch.tensor([[TokenKind.PAD, TokenKind.BOS, TokenKind.IMAGE, TokenKind.TILE, TokenKind.SEPARATOR, TokenKind.TEXT]])
+KINDS = torch.tensor(
+    [
+        [
+            TokenKind.PAD,
+            TokenKind.BOS,
+            TokenKind.IMAGE,
+            TokenKind.TILE,
+            TokenKind.SEPARATOR,
+            TokenKind.TEXT,
+        ]
+    ]
+)
 
 
 def test_all_is_everything_but_padding_and_bos() -> None:

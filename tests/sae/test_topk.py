@@ -12,7 +12,9 @@ def test_it_is_the_papers_formula(random_sae: TopK) -> None:
     x = torch.randn(50, 8, dtype=torch.float64)
     pre = torch.relu((x - random_sae.b_dec) @ random_sae.W_enc.T + random_sae.b_enc)
     kept = torch.zeros_like(pre).scatter(1, pre.topk(3).indices, pre.topk(3).values)
-    torch.testing.assert_close(random_sae.reconstruct(x), kept @ random_sae.W_dec + random_sae.b_dec)
+    torch.testing.assert_close(
+        random_sae.reconstruct(x), kept @ random_sae.W_dec + random_sae.b_dec
+    )
 
 
 def test_latents_are_sparse_int32_and_never_negative(random_sae: TopK) -> None:
@@ -45,7 +47,9 @@ def test_no_tokens_give_no_latents(random_sae: TopK) -> None:
     assert random_sae.reconstruct(x).shape == (0, 8)
 
 
-def test_the_untrained_control_has_the_same_shapes_unit_rows_and_the_same_mean(random_sae: TopK) -> None:
+def test_the_untrained_control_has_the_same_shapes_unit_rows_and_the_same_mean(
+    random_sae: TopK,
+) -> None:
     control = random_sae.untrained(seed=5)
     assert (control.n_latents, control.d_model, control.k) == (20, 8, 3)
     torch.testing.assert_close(control.W_dec.norm(dim=1), torch.ones(20, dtype=torch.float64))
@@ -56,7 +60,13 @@ def test_the_untrained_control_has_the_same_shapes_unit_rows_and_the_same_mean(r
 
 
 def test_identity_changes_with_the_weights_and_with_k(random_sae: TopK) -> None:
-    same = TopK(*(t.clone() for t in (random_sae.W_enc, random_sae.b_enc, random_sae.W_dec, random_sae.b_dec)), 3)
+    same = TopK(
+        *(
+            t.clone()
+            for t in (random_sae.W_enc, random_sae.b_enc, random_sae.W_dec, random_sae.b_dec)
+        ),
+        3,
+    )
     fewer = TopK(random_sae.W_enc, random_sae.b_enc, random_sae.W_dec, random_sae.b_dec, 2)
     assert same.identity == random_sae.identity
     assert fewer.identity != random_sae.identity
