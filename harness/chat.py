@@ -5,21 +5,19 @@ Keys are read from the environment, sent to the endpoint, and written nowhere.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import ipaddress
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import ChatError, UsageError
-from .identity import file_sha256, sha256
+from .identity import file_sha256
+from .question import new_entry, part_content, request_sha256
 from .rundir import JUDGE
 from .transcript import Transcript, recorded_replies
 
@@ -99,7 +97,7 @@ class OpenAIChat:
         known = self._transcript.find(digest, self.ref)
         if known is not None:
             return Reply(known["reply"], known["served"], known["usage"], cached=True)
-        entry = _entry(self.role, self.ref, system, parts, key) | {"params": self._params()}
+        entry = new_entry(self.role, self.ref, system, parts, key) | {"params": self._params()}
         start = time.monotonic()
         try:
             reply = self._complete(system, parts)
@@ -118,7 +116,7 @@ class OpenAIChat:
 
         messages: list[Any] = [
             {"role": "system", "content": system},
-            {"role": "user", "content": [_content(part) for part in parts]},
+            {"role": "user", "content": [part_content(part) for part in parts]},
         ]
         try:
             answer = self._client().chat.completions.create(
@@ -258,53 +256,6 @@ class _Endpoint:
             raise UsageError(f"no key for openai/{self.model}; set {KEY_VARIABLE}")
         secret = self.loopback or self.url.startswith("https://")
         return key if key and secret else None
-
-
-def request_sha256(role: str, system: str, parts: Sequence[str | Image], key: str) -> str:
-    """Digest of a question's content. Pictures count by their pixels, not by their encoding."""
-    return sha256(
-        {
-            "role": role,
-            "system": system,
-            "key": key,
-            "parts": [_part_document(part) for part in parts],
-        }
-    )
-
-
-def _entry(
-    role: str, ref: str, system: str, parts: Sequence[str | Image], key: str
-) -> dict[str, Any]:
-    return {
-        "key": key,
-        "role": role,
-        "request_sha256": request_sha256(role, system, parts, key),
-        "requested": ref,
-        "served": None,
-        "system": system,
-        "parts": [_part_document(part) for part in parts],
-        "params": {},
-        "reply": None,
-        "usage": None,
-        "seconds": 0.0,
-        "error": None,
-    }
-
-
-def _part_document(part: str | Image) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"text": part}
-    pixels = hashlib.sha256(part.convert("RGB").tobytes()).hexdigest()
-    return {"image_sha256": pixels, "size": list(part.size)}
-
-
-def _content(part: str | Image) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    buffer = BytesIO()
-    part.convert("RGB").save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
 
 
 def _message(error: Any) -> str:

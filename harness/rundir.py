@@ -30,6 +30,8 @@ from .writing import (
 )
 
 RUN, MANIFEST, JUDGE = "run.json", "manifest.json", "judge.jsonl"
+REQUIRED = {"id", "status", "arm", "cluster", "scores"}
+"""What every sample line has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,13 @@ class Run:
 
     def lines(self, task: str) -> list[Line]:
         """The last line of every sample, in sample order."""
-        latest: dict[str, Line] = {}
-        for line in read_lines(self.path / samples_file(task)):
-            # A retried sample keeps its place: dictionaries keep the order of first insertion.
-            latest[str(line["id"])] = line
-        return list(latest.values())
+        lines = read_lines(self.path / samples_file(task))
+        if not all(line.keys() >= REQUIRED for line in lines):
+            raise UsageError(
+                f"{self.path / samples_file(task)} is damaged: a line has no id or status"
+            )
+        # A retried sample keeps its place: dictionaries keep the order of first insertion.
+        return list({str(line["id"]): line for line in lines}.values())
 
     def judge(self) -> list[dict[str, Any]]:
         """Every recorded request and reply."""

@@ -5,22 +5,17 @@ Imports numpy and scipy inside functions: nothing heavy is loaded by importing t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from numpy import ndarray
+from .resampling import batch, bca, cluster_totals, percentiles, resampled_means
 
 T = TypeVar("T")
 Array = Any
 
 INSUFFICIENT = 20
 """With fewer clusters a cell is printed as 'insufficient', not as a number."""
-
-_CHUNK = 4_000_000
-"""Numbers held at once while resampling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +49,16 @@ def mean_interval(
     """
     if not len(values):
         return Interval(None, None, None, None, 0, 0)
-    sums, counts = _cluster_totals(values, clusters)
+    sums, counts = cluster_totals(values, clusters)
     value, groups = float(sums.sum() / counts.sum()), len(sums)
     bare = Interval(value, None, None, None, len(values), groups)
     if groups < 2:
         return bare
     if min(values) == max(values):
         return _constant_interval(bare, level)
-    draws = _resampled_means(sums, counts, seed, resamples)
+    draws = resampled_means(sums, counts, seed, resamples)
     left_out = (sums.sum() - sums) / (counts.sum() - counts)
-    low, high = _bca(value, draws, left_out, level)
+    low, high = bca(value, draws, left_out, level)
     return replace(bare, low=low, high=high, method="cluster bootstrap (BCa)")
 
 
@@ -105,18 +100,18 @@ def unpaired_difference(
     """Mean of b minus mean of a over different samples; each side is resampled alone."""
     if not len(a) or not len(b):
         return Interval(None, None, None, None, len(a) + len(b), 0)
-    totals_a, totals_b = _cluster_totals(a, clusters_a), _cluster_totals(b, clusters_b)
+    totals_a, totals_b = cluster_totals(a, clusters_a), cluster_totals(b, clusters_b)
     value = float(totals_b[0].sum() / totals_b[1].sum() - totals_a[0].sum() / totals_a[1].sum())
     smaller = min(len(totals_a[0]), len(totals_b[0]))
     bare = Interval(value, None, None, None, len(a) + len(b), smaller)
     if smaller < 2:
         return bare
-    draws = _resampled_means(*totals_b, seed + 1, resamples) - _resampled_means(
+    draws = resampled_means(*totals_b, seed + 1, resamples) - resampled_means(
         *totals_a, seed, resamples
     )
     if draws.min() == draws.max():
         return bare
-    low, high = _percentiles(draws, smaller, level)
+    low, high = percentiles(draws, smaller, level)
     return replace(bare, low=low, high=high, method="unpaired cluster bootstrap (percentile)")
 
 
@@ -142,7 +137,7 @@ def bootstrap_statistic(
     draws = np.array([number for number in drawn if number is not None], dtype=float)
     if not len(draws) or draws.min() == draws.max():
         return bare
-    low, high = _percentiles(draws, len(groups), level)
+    low, high = percentiles(draws, len(groups), level)
     return replace(bare, low=low, high=high, method="cluster bootstrap (percentile)")
 
 
@@ -164,7 +159,7 @@ def sign_flip_permutation(
     import numpy as np
     from scipy.stats import permutation_test
 
-    sums, _ = _cluster_totals(differences, clusters)
+    sums, _ = cluster_totals(differences, clusters)
     if len(sums) < 2 or not sums.any():
         return 1.0
     result = permutation_test(
@@ -172,7 +167,7 @@ def sign_flip_permutation(
         lambda x, axis: x.sum(axis=axis),
         permutation_type="samples",
         n_resamples=draws,
-        batch=_batch(len(sums)),
+        batch=batch(len(sums)),
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
@@ -193,8 +188,8 @@ def label_permutation(
     from scipy.stats import permutation_test
 
     (sums_a, counts_a), (sums_b, counts_b) = (
-        _cluster_totals(a, clusters_a),
-        _cluster_totals(b, clusters_b),
+        cluster_totals(a, clusters_a),
+        cluster_totals(b, clusters_b),
     )
     sums, counts = np.concatenate([sums_a, sums_b]), np.concatenate([counts_a, counts_b])
 
@@ -209,7 +204,7 @@ def label_permutation(
         difference,
         permutation_type="independent",
         n_resamples=draws,
-        batch=_batch(len(sums)),
+        batch=batch(len(sums)),
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
@@ -239,67 +234,6 @@ def auroc(scores: Sequence[float], labels: Sequence[bool | int]) -> float | None
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 
-def _cluster_totals(
-    values: Sequence[float], clusters: Sequence[Hashable]
-) -> tuple[ndarray, ndarray]:
-    """Per cluster, in order of appearance: sum and count, both `(clusters,)` float64."""
-    import numpy as np
-
-    if len(values) != len(clusters):
-        raise ValueError(f"{len(values)} values but {len(clusters)} clusters")
-    index: dict[Hashable, int] = {}
-    of_sample = [index.setdefault(cluster, len(index)) for cluster in clusters]
-    numbers = np.asarray(values, dtype=float)
-    return np.bincount(of_sample, numbers), np.bincount(of_sample).astype(float)
-
-
-def _resampled_means(sums: ndarray, counts: ndarray, seed: int, resamples: int) -> ndarray:
-    """`(resamples,)` means of clusters drawn with replacement."""
-    import numpy as np
-
-    random, groups = np.random.default_rng(seed), len(sums)
-    rows = max(1, _CHUNK // groups)
-    parts = []
-    for start in range(0, resamples, rows):
-        drawn = random.integers(0, groups, (min(rows, resamples - start), groups))
-        parts.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
-    return np.concatenate(parts)
-
-
-def _bca(value: float, draws: ndarray, left_out: ndarray, level: float) -> tuple[float, float]:
-    """Bias-corrected and accelerated bounds (Efron 1987); `left_out` are the jackknife values."""
-    import numpy as np
-    from scipy.special import ndtr, ndtri
-
-    below = (np.count_nonzero(draws < value) + np.count_nonzero(draws <= value)) / 2
-    bias = ndtri(np.clip(below / len(draws), 1 / len(draws), 1 - 1 / len(draws)))
-    skew = left_out.mean() - left_out
-    spread = float((skew**2).sum())
-    acceleration = float((skew**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    z = bias + np.array([-1.0, 1.0]) * _quantile(len(left_out), level)
-    low, high = np.quantile(draws, ndtr(bias + z / (1 - acceleration * z)))
-    return float(low), float(high)
-
-
-def _percentiles(draws: ndarray, groups: int, level: float) -> tuple[float, float]:
-    import numpy as np
-    from scipy.special import ndtr
-
-    tail = float(ndtr(-_quantile(groups, level)))
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _quantile(groups: int, level: float) -> float:
-    """The normal quantile, widened as Student's t is: bootstraps of few clusters are too narrow.
-
-    Hesterberg, "What teachers should know about the bootstrap", 2015.
-    """
-    from scipy.special import stdtrit
-
-    return float(stdtrit(groups - 1, 0.5 + level / 2)) * math.sqrt(groups / (groups - 1))
-
-
 def _constant_interval(bare: Interval, level: float) -> Interval:
     if bare.value not in (0.0, 1.0):
         return bare
@@ -312,7 +246,3 @@ def _draw(
 ) -> float | None:
     drawn = random.integers(0, len(groups), len(groups))
     return statistic([line for i in drawn for line in groups[i]])
-
-
-def _batch(groups: int) -> int:
-    return max(1, _CHUNK // groups)

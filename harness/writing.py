@@ -87,9 +87,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     *whole, torn = path.read_bytes().split(b"\n")
     del torn
     try:
-        return [json.loads(line) for line in whole]
+        lines = [json.loads(line) for line in whole]
     except ValueError as error:
         raise UsageError(f"{path} is damaged ({error}); restore it or delete the run") from error
+    if not all(isinstance(line, dict) for line in lines):
+        raise UsageError(f"{path} is damaged (not a JSON object); restore it or delete the run")
+    return lines
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from lmmsae_eval.errors import ChatError, UsageError
-from lmmsae_eval.harness.chat import OpenAIChat, ReplayChat, chat_client, request_sha256
+from lmmsae_eval.harness.chat import OpenAIChat, ReplayChat, chat_client
+from lmmsae_eval.harness.question import request_sha256
 from lmmsae_eval.harness.rundir import JUDGE, RunDirectory, load_run
 from lmmsae_eval.harness.runner import Plan, execute
 from lmmsae_eval.harness.task import Sample

@@ -42,7 +42,7 @@ def test_different_values_have_different_texts(a: Any, b: Any) -> None:
 def repr_of(value: Any) -> str:
     """Tells 1, 1.0 and True apart, as JSON does, but not the order of keys."""
     if isinstance(value, dict):
-        return str(sorted((key, repr_of(item)) for key, item in value.items()))
+        return f"dict {sorted((key, repr_of(item)) for key, item in value.items())}"
     return str([repr_of(item) for item in value]) if isinstance(value, list) else repr(value)
 
 

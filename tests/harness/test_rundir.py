@@ -103,6 +103,13 @@ def test_a_document_without_its_parts_is_called_damaged(run: Run) -> None:
         load_run(run.path)
 
 
+def test_sample_lines_without_their_parts_are_one_clear_line(run: Run) -> None:
+    (run.path / "samples" / "toy.mean.jsonl").write_text('{"id": "s1"}\n')
+
+    with pytest.raises(UsageError, match="a line has no id or status"):
+        run.lines("toy/mean")
+
+
 def test_runs_are_listed_oldest_first(run: Run, plan: Callable[..., Plan]) -> None:
     other = execute(plan(seed=1))
     change(other, created="2020-01-01T00:00:00+00:00")

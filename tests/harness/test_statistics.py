@@ -60,7 +60,7 @@ def test_mcnemar_of_nine_against_two_is_not_significant() -> None:
 
 
 @given(P_VALUES)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
     from statsmodels.stats.multitest import multipletests
 
@@ -136,6 +136,17 @@ def test_correlated_samples_widen_the_interval() -> None:
 def test_few_clusters_are_called_insufficient() -> None:
     assert mean_interval([0.1, 0.9] * 5, range(10)).insufficient
     assert not mean_interval([0.1, 0.9] * INSUFFICIENT, range(2 * INSUFFICIENT)).insufficient
+
+
+@given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.integers(0, 4)), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=60)
+def test_bounds_are_in_order_and_within_the_data(samples: list[tuple[float, int]]) -> None:
+    values = [value for value, _ in samples]
+    interval = mean_interval(values, [cluster for _, cluster in samples], resamples=100)
+
+    if interval.low is not None:
+        assert interval.high is not None
+        assert min(values) - 1e-6 <= interval.low <= interval.high <= max(values) + 1e-6
 
 
 def test_lengths_must_agree() -> None:

@@ -51,10 +51,10 @@ def test_a_file_torn_anywhere_loses_at_most_its_tail_and_can_be_gone_on_with(
 
 
 def test_damage_in_the_middle_of_a_file_is_not_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "x").write_bytes(b'{"a": 1}\n{"b":\n{"c": 3}\n')
-
-    with pytest.raises(UsageError, match="is damaged"):
-        read_lines(tmp_path / "x")
+    for middle in (b'{"b":', b"", b"[2]"):
+        (tmp_path / "x").write_bytes(b'{"a": 1}\n' + middle + b'\n{"c": 3}\n')
+        with pytest.raises(UsageError, match="is damaged"):
+            read_lines(tmp_path / "x")
 
 
 def test_a_file_that_is_not_there_has_no_lines(tmp_path: Path) -> None:
