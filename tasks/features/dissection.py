@@ -47,7 +47,7 @@ class Overlaps:
     """`(own|other, half, labels)` pixels of the label."""
 
     def iou(self, row: int) -> Sums:
-        """`(own|other, half, thresholds, labels)` dataset IoU of a latent; 0 where both are empty."""
+        """`(own|other, half, thresholds, labels)` dataset IoU of a latent; 0 where nothing is."""
         inside = self.inside[:, :, row]
         union = self.active[None, :, row, :, None] + self.truth[:, :, None, :] - inside
         return np.asarray(inside / np.maximum(union, 1))
@@ -112,7 +112,7 @@ class _Cover:
         self._recent: dict[tuple[int, bytes], Sums] = {}
 
     def owner(self, boxes: Boxes) -> npt.NDArray[np.int64]:
-        """`(height, width)` the token of each pixel: the last box around it, n_tokens where none."""
+        """`(height, width)` the token of each pixel: the last box around it, else n_tokens."""
         if self._owner[0] != boxes.tobytes():
             width, height = self._images.size
             owner = np.full((height, width), len(boxes))

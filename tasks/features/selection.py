@@ -182,7 +182,8 @@ def random_deciles(gallery: Gallery, top: Gallery, n: int, seed: int) -> Gallery
         images = gallery.images[latent]
         free = np.flatnonzero((images >= 0) & ~np.isin(images, top.images[latent]))
         ranked = free[np.lexsort((images[free], -gallery.pooled[latent, free]))]
-        groups = [group for group in np.array_split(ranked, 10) if group.size]
+        decile = np.arange(len(ranked)) * 10 // max(len(ranked), 1)
+        groups = [ranked[decile == d] for d in np.unique(decile)]
         chosen = np.sort(rng.permutation(len(groups))[:n])
         picked = [int(rng.choice(groups[g])) for g in chosen]
         slots[latent, : len(picked)] = picked
