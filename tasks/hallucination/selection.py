@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arms import NOTHING, Edit, Plan, steering_hook
-from .asking import Asker, Reply
+from .asking import Asker
 from .candidates import screen, shortlist
+from .dev import CHUNK, Item, attribute_items, live_latents, signed, working_items
 from .options import Options
 from .questions import Question
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ...harness.progress import Progress
     from ...sae.topk import TrainedSae
 
-CHUNK = 64
 _PENALTIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 1e9)
 _EVERYTHING = "*"
 _FILE = "selection.json"
@@ -83,17 +83,6 @@ class _Trial:
     """Mean signed margin, squashed: decides between edits that mend and break equally many."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    question: Question
-    margin: float
-    """Signed towards the truth."""
-
-    @property
-    def wrong(self) -> bool:
-        return self.margin < 0
-
-
 def select(
     asker: Asker, trained: TrainedSae, dev: Sequence[Question], options: Options, progress: Progress
 ) -> Selection:
@@ -103,7 +92,7 @@ def select(
     if not any(item.wrong for item in items):
         nothing = DevScores(None, 0.0, 0.0, 0, len(items))
         return Selection(Plan(topics, NOTHING), nothing, nothing, 0, 0)
-    gain, fires = _attribute(asker, trained, items, progress)
+    gain, fires = attribute_items(asker, trained, items, progress)
     rows = _rows_by_topic(items)
     everything = {_EVERYTHING: list(range(len(items)))}
     search = _Search(asker, trained, items, gain, options, progress)
@@ -114,7 +103,7 @@ def select(
     plan = Plan(
         topics | {topic: trial.edit for topic, trial in chosen.items()},
         everywhere[_EVERYTHING].edit,
-        _live(fires),
+        live_latents(fires),
     )
     tried = sum(len(t) - 1 for t in [*trials.values(), *trials_everywhere.values()])
     dev_scores, dev_everywhere = (
@@ -123,77 +112,18 @@ def select(
     return Selection(plan, dev_scores, dev_everywhere, search.screened, tried)
 
 
-def working_items(
-    asker: Asker, dev: Sequence[Question], options: Options, progress: Progress
-) -> list[_Item]:
-    """Dev items of the topics with most wrong answers, up to half of them wrong ones."""
-    by_topic: dict[str, list[_Item]] = {}
-    with progress.step("halluc: dev questions", len(dev)) as step:
-        for chunk in chunks(dev):
-            for question, reply in zip(chunk, asker.untouched(chunk), strict=True):
-                if reply.answer is not None:
-                    by_topic.setdefault(question.topic, []).append(_item(question, reply))
-            step.advance(len(chunk))
-    wrong = {topic: sum(item.wrong for item in items) for topic, items in by_topic.items()}
-    taken: list[_Item] = []
-    for topic in sorted(by_topic, key=lambda t: (-wrong[t], t)):
-        if wrong[topic] >= options.min_wrong and len(taken) < options.n_dev:
-            taken += _sample(by_topic[topic], options.dev_per_topic)
-    return taken[: options.n_dev]
-
-
-def chunks(questions: Sequence[Question], size: int = CHUNK) -> list[Sequence[Question]]:
-    return [questions[start : start + size] for start in range(0, len(questions), size)]
-
-
-def _item(question: Question, reply: Reply) -> _Item:
-    return _Item(question, reply.margin if question.gt else -reply.margin)
-
-
-def _sample(items: Sequence[_Item], n: int) -> list[_Item]:
-    wrong, right = ([i for i in items if i.wrong == flag] for flag in (True, False))
-    n_wrong = min(len(wrong), max(n // 2, n - len(right)))
-    return [*wrong[:n_wrong], *right[: n - n_wrong]]
-
-
-def _rows_by_topic(items: Sequence[_Item]) -> dict[str, list[int]]:
+def _rows_by_topic(items: Sequence[Item]) -> dict[str, list[int]]:
     rows: dict[str, list[int]] = {}
     for row, item in enumerate(items):
         rows.setdefault(item.question.topic, []).append(row)
     return rows
 
 
-def _attribute(
-    asker: Asker, trained: TrainedSae, items: Sequence[_Item], progress: Progress
-) -> tuple[Tensor, Tensor]:
-    """Support for the truth `(items, latents)`, and on how many prompts each latent fires."""
-    import torch
-
-    from ...sae.attribution import attribute
-
-    gains, fires = [], torch.zeros(trained.sae.n_latents)
-    questions = [item.question for item in items]
-    with progress.step(f"halluc: attribution at {trained.hookpoint.name}", len(items)) as step:
-        for chunk in chunks(questions):
-            found = attribute(asker.lmm, asker.batch(chunk), trained.hookpoint, trained.sae)
-            sign = torch.tensor([[1.0 if q.gt else -1.0] for q in chunk])
-            gains.append(found.per_latent().cpu().float() * sign)
-            for indices, values in zip(found.indices.cpu(), found.values.cpu(), strict=True):
-                fires[indices[values != 0].long().unique()] += 1
-            step.advance(len(chunk))
-    return torch.cat(gains), fires / len(items)
-
-
-def _live(rates: Tensor) -> tuple[int, ...]:
-    """Latents that fire on at least one prompt in twenty: those a random control is drawn from."""
-    return tuple(int(j) for j in (rates >= 0.05).nonzero()[:, 0].tolist())
-
-
 @dataclass
 class _Search:
     asker: Asker
     trained: TrainedSae
-    items: Sequence[_Item]
+    items: Sequence[Item]
     gain: Tensor
     options: Options
     progress: Progress
@@ -239,7 +169,7 @@ class _Search:
             questions = [self.items[row].question for row in part]
             replies = self.asker.ask(questions, {self.trained.hookpoint: hook})
             pairs = zip(part, questions, replies, strict=True)
-            margins.update({row: _item(question, reply).margin for row, question, reply in pairs})
+            margins.update({row: signed(question, reply).margin for row, question, reply in pairs})
         return margins
 
 
@@ -254,7 +184,7 @@ def _trial(edit: Edit, before: Sequence[float], after: Sequence[float]) -> _Tria
 
 
 def _choose(
-    trials: Mapping[str, Sequence[_Trial]], items: Sequence[_Item], max_regression: float
+    trials: Mapping[str, Sequence[_Trial]], items: Sequence[Item], max_regression: float
 ) -> dict[str, _Trial]:
     """Most answers mended, few enough broken over all groups: the smallest penalty that does it."""
     allowed = max_regression * sum(not item.wrong for item in items)
@@ -271,7 +201,7 @@ def _best(trials: Sequence[_Trial], penalty: float) -> _Trial:
     return best if best.fixed - penalty * best.broken > 0 else trials[0]
 
 
-def _dev_scores(chosen: Sequence[_Trial], items: Sequence[_Item]) -> DevScores:
+def _dev_scores(chosen: Sequence[_Trial], items: Sequence[Item]) -> DevScores:
     n_wrong = sum(item.wrong for item in items)
     n_right = len(items) - n_wrong
     fixed, broken = (sum(getattr(t, key) for t in chosen) for key in ("fixed", "broken"))

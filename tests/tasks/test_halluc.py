@@ -225,3 +225,26 @@ def test_optimism_of_the_choice_is_reported(lines):
     assert rows["n_tried", "main", None].value > 0
     chosen = next(x for x in lines if x["arm"] == "selection")["detail"]["edits"]
     assert set(chosen) == {"boat", "tree", "car", "moon"}
+
+
+@pytest.mark.slow
+def test_on_the_planted_testbed_its_true_latents_correct_all_and_random_ones_nothing(tmp_path):
+    from lmmsae_eval.harness.artefacts import ArtefactStore
+    from lmmsae_eval.harness.progress import SilentProgress
+    from lmmsae_eval.harness.task import Context
+    from lmmsae_eval.sae.topk import TrainedSae
+    from lmmsae_eval.tasks.subject import Subject
+    from lmmsae_eval.testbed.planted import PlantedTestbed, load_lmm, true_sae
+
+    lmm = load_lmm()
+    sae = TrainedSae("true", lmm.hookpoint(1), true_sae(1))
+    params = {"n_test": 150, "random": 3, "tried": 4, "tried_global": 1}
+    subject = Subject(lmm, [sae], PlantedTestbed())
+    context = Context(subject, ArtefactStore(), SilentProgress(), params=params)
+    task = PlannedTask(Halluc(), context, params)
+    run = execute(Plan([task], tmp_path, {"model": "planted"}, {"model": "planted"}))
+    rows = {(m["metric"], m["arm"]): m for m in run.metrics if m["concept"] is None}
+    assert rows["correction", "main"]["value"] == 1.0
+    assert rows["regression", "main"]["value"] == 0.0
+    assert rows["net", "random"]["ci_low"] <= 0 <= rows["net", "random"]["ci_high"]
+    assert rows["net_over_offset", "main"]["ci_low"] > 0

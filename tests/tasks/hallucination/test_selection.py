@@ -152,3 +152,9 @@ def test_the_shortlist_holds_every_strength_before_any_twice():
     ranked = screen(gain, margin, max_latents=3)
     scales = [edit.scale for edit in shortlist(ranked, 5)]
     assert len(set(scales)) == 5
+
+
+def test_controls_are_drawn_from_all_latents_that_fire_and_not_only_those_that_matter(planted):
+    live = choice(planted).plan.live
+    assert {0, 1, 2, 3} <= set(live)
+    assert len([latent for latent in live if latent >= 8]) > 25
