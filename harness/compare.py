@@ -154,7 +154,8 @@ def _differences(a: Run, b: Run, task: str, by: str) -> Iterator[Difference]:
 def _cells(run: Run, task: str, by: str) -> dict[tuple[str | None, str], _Scores]:
     cells: dict[tuple[str | None, str], _Scores] = {}
     dictionaries = {
-        sae["name"]: sae.get("weights_sha256", sae["name"]) for sae in run.document["saes"]
+        (sae["name"], sae.get("hookpoint")): sae.get("weights_sha256", sae["name"])
+        for sae in run.document["saes"]
     }
     for line in run.lines(task):
         if line["status"] == "ok" and (line["arm"] == "main" or by == "arm"):
@@ -171,11 +172,12 @@ def _cell(line: Line, by: str) -> str | None:
     return None if value is None else str(value)
 
 
-def _item(line: Line, dictionaries: Mapping[str, str]) -> str:
+def _item(line: Line, dictionaries: Mapping[tuple[str, str | None], str]) -> str:
     """What makes two samples the same item. Latent 7 of one SAE is not latent 7 of another."""
     if line["latent"] is None:
         return str(line["id"])
-    return f"{dictionaries.get(line['sae'], line['sae'])} {line['id']}"
+    sae = (line["sae"], line["hookpoint"])
+    return f"{dictionaries.get(sae, sae)} {line['id']}"
 
 
 def _difference(a: _Scores, b: _Scores) -> Difference:

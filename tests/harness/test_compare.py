@@ -153,8 +153,14 @@ def test_right_and_wrong_answers_are_compared_after_mcnemar(make: Callable[..., 
 def test_latents_of_different_saes_are_not_paired_though_their_ids_agree(
     make: Callable[..., Run],
 ) -> None:
-    a = make(latents(noise(40, 0)), saes=[{"name": "s", "weights_sha256": "one"}])
-    b = make(latents(noise(40, 1, shift=2)), saes=[{"name": "s", "weights_sha256": "two"}])
+    a = make(
+        latents(noise(40, 0)),
+        saes=[{"name": "s", "hookpoint": "layers.1", "weights_sha256": "one"}],
+    )
+    b = make(
+        latents(noise(40, 1, shift=2)),
+        saes=[{"name": "s", "hookpoint": "layers.1", "weights_sha256": "two"}],
+    )
     found = row(compare(a, b))
 
     assert found.n_pairs == 0
@@ -163,7 +169,7 @@ def test_latents_of_different_saes_are_not_paired_though_their_ids_agree(
 
 
 def test_latents_of_the_same_sae_are_paired(make: Callable[..., Run]) -> None:
-    saes = [{"name": "s", "weights_sha256": "one"}]
+    saes = [{"name": "s", "hookpoint": "layers.1", "weights_sha256": "one"}]
     a, b = make(latents(noise(40, 0)), saes=saes), make(latents(noise(40, 1)), saes=saes)
 
     assert row(compare(a, b)).n_pairs == 40
