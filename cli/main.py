@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 
@@ -69,6 +70,8 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """The console script."""
     warnings.showwarning = _one_line_warning
+    # A job scheduler's SIGTERM ends a command as Ctrl-C does: what was done stays usable.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     cli(prog_name="lmmsae-eval")
 
 

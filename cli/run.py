@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ..errors import IncompleteError, InvalidSubmissionError
 from ..harness.progress import progress_for
 from .group import Interrupted
 from .options import (
@@ -125,8 +126,18 @@ def _publish(run: Run, leaderboard: Path) -> None:
     print_scores(run)
     click.echo(f"run          {run.path}")
     click.echo(f"report       {report}")
-    if run.status == "complete":
+    try:
         submit(run, leaderboard)
         click.echo(f"leaderboard  {build_site(leaderboard)}")
-    else:
-        click.echo(f"leaderboard  not added: the run is {run.status}")
+    except InvalidSubmissionError as error:
+        # A board may refuse a run, limited ones for one; the run is as good as before.
+        click.echo(f"leaderboard  not added: {error}")
+    if run.status == "partial":
+        raise IncompleteError(
+            f"{_broken(run)} samples broke, see `lmmsae-eval show {run.path} --failed`; "
+            "the same command tries them again"
+        )
+
+
+def _broken(run: Run) -> int:
+    return sum(int(counts["error"]) for counts in run.document["counts"].values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -48,8 +49,15 @@ def select(run: Run, by: Sequence[str] = ()) -> list[Row]:
         and ("arm" in by or row["arm"] == "main")
         and ("concept" in by or row["concept"] is None)
     ]
-    # Python's sort is stable: rows that are equal in `by` stay in the task's own order.
-    return sorted(rows, key=lambda row: tuple(_sort_key(row[name]) for name in by))
+    declared = [(task["name"], metric["name"]) for task in run.tasks for metric in task["metrics"]]
+    order = {pair: place for place, pair in enumerate(declared)}
+
+    def place(row: Row) -> tuple[Any, ...]:
+        by_user = (_sort_key(row[name]) for name in by)
+        # "All layers" comes after the layers.
+        return (*by_user, order.get((row["task"], row["metric"]), 0), row["layer"] or math.inf)
+
+    return sorted(rows, key=place)
 
 
 def score(row: Row) -> str:

@@ -108,7 +108,7 @@ def type_command(in_folder: Path) -> Callable[..., Result]:
 def make_run(in_folder: Path) -> Callable[..., Run]:
     """A complete toy run in `runs/`."""
 
-    def make(share: float = 0.5, seed: int = 0, version: int = 1) -> Run:
+    def make(share: float = 0.5, seed: int = 0, version: int = 1, fail_on_error: float = 2) -> Run:
         context = Context(share, ArtefactStore(), SilentProgress(), seed=seed)
         plan = Plan(
             tasks=[PlannedTask(Toy(), context)],
@@ -117,7 +117,7 @@ def make_run(in_folder: Path) -> Callable[..., Run]:
             comparability={"dataset": version},
             saes=[{"name": "toy", "hookpoint": HOOKPOINT, "weights_sha256": "0"}],
             seed=seed,
-            fail_on_error=2,
+            fail_on_error=fail_on_error,
         )
         return execute(plan)
 

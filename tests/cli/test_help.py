@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import time
@@ -30,7 +29,8 @@ def _seconds(code: str) -> float:
         subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         return time.perf_counter() - start
 
-    return statistics.median(once() for _ in range(5))
+    # The fastest: whatever else the machine does only adds.
+    return min(once() for _ in range(7))
 
 
 def test_help_imports_click_and_four_light_files_of_ours_and_nothing_else() -> None:

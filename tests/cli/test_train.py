@@ -1,0 +1,124 @@
+"""`train` and `ls saes`: SAEs from one's own model and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from PIL import Image
+
+Type = Callable[..., Result]
+
+SMALL = ("--n-latents", "16", "--k", "2", "--n-tokens", "2000", "--progress", "none")
+
+
+@pytest.fixture
+def pictures(in_folder: Path) -> Path:
+    folder = in_folder / "pictures"
+    (folder / "deeper").mkdir(parents=True)
+    for i in range(4):
+        name = f"deeper/{i}.png" if i % 2 else f"{i}.JPG"
+        Image.new("RGB", (40 + i, 30), (60 * i, 90, 200 - 40 * i)).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def _refused(result: Result, said: str) -> None:
+    assert result.exit_code == 2, result.output
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    assert said in error
+    assert not list(Path("saes").glob("*/sae.safetensors"))
+
+
+def test_one_sae_a_layer_is_trained_and_can_be_listed(
+    type_command: Type, pictures: Path, tiny_lmm_folder: Path
+) -> None:
+    model = ("--model", tiny_lmm_folder, "--images", pictures)
+
+    result = type_command("train", *model, "--layers", "2,model.layers.4", *SMALL)
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == ["saes/model.layers.1", "saes/model.layers.4"]
+    listed = json.loads(type_command("ls", "saes", "--json").stdout)
+    assert [(sae["folder"], sae["latents"], sae["k"]) for sae in listed][:2] == [
+        ("saes/model.layers.1", 16, 2),
+        ("saes/model.layers.4", 16, 2),
+    ]
+
+
+def test_an_empty_folder_of_images_is_refused(
+    type_command: Type, in_folder: Path, tiny_lmm_folder: Path
+) -> None:
+    (in_folder / "empty").mkdir()
+
+    result = type_command("train", "-m", tiny_lmm_folder, "-l", "2", "--images", "empty")
+
+    _refused(result, "empty holds no image")
+
+
+def test_a_missing_folder_of_images_is_refused(type_command: Type, tiny_lmm_folder: Path) -> None:
+    result = type_command("train", "-m", tiny_lmm_folder, "-l", "2", "--images", "nowhere")
+
+    _refused(result, "no folder of images at nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n torn", b"text"])
+def test_an_unreadable_image_is_refused_by_its_name(
+    content: bytes, type_command: Type, pictures: Path, tiny_lmm_folder: Path
+) -> None:
+    (pictures / "1broken.png").write_bytes(content)
+
+    result = type_command(
+        *("train", "-m", tiny_lmm_folder, "-l", "2", "--images", pictures, *SMALL)
+    )
+
+    _refused(result, "1broken.png")
+
+
+def test_corrupt_weights_are_refused(
+    type_command: Type, pictures: Path, tiny_lmm_folder: Path, in_folder: Path
+) -> None:
+    model = in_folder / "model"
+    model.mkdir()
+    for file in tiny_lmm_folder.iterdir():
+        content = file.read_bytes()
+        torn = content[: len(content) // 2] if file.suffix == ".safetensors" else content
+        (model / file.name).write_bytes(torn)
+
+    result = type_command("train", "-m", model, "-l", "2", "--images", pictures, *SMALL)
+
+    _refused(result, "can't load a model from")
+
+
+def test_a_layer_beyond_the_model_is_refused(
+    type_command: Type, pictures: Path, tiny_lmm_folder: Path
+) -> None:
+    result = type_command(
+        *("train", "-m", tiny_lmm_folder, "-l", "7", "--images", pictures, *SMALL)
+    )
+
+    _refused(result, "7 is no layer of")
+
+
+def test_another_model_than_the_testbed_needs_images_and_layers(
+    type_command: Type, pictures: Path, tiny_lmm_folder: Path
+) -> None:
+    without_images = type_command("train", "-m", tiny_lmm_folder, "-l", "2", *SMALL)
+    without_layers = type_command("train", "-m", tiny_lmm_folder, "--images", pictures, *SMALL)
+
+    _refused(without_images, "give --images and --layers")
+    _refused(without_layers, "give --images and --layers")
+
+
+def test_a_damaged_cfg_is_named_by_ls(type_command: Type, in_folder: Path) -> None:
+    (in_folder / "saes" / "model.layers.1").mkdir(parents=True)
+    (in_folder / "saes" / "model.layers.1" / "cfg.json").write_text("{}")
+
+    result = type_command("ls", "saes")
+
+    assert result.exit_code == 2
+    assert "saes/model.layers.1/cfg.json is not the cfg of an SAE" in result.stderr
