@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..harness.task import Line, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.clip_scores import CLIP_METRICS, clip_outcomes, clip_rows, clip_samples
 from .features.plots import by_concept, by_layer
+from .features.study import refuse_unknown
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -28,6 +29,7 @@ class Clip(Task["Subject"]):
     batch_size: ClassVar[int] = 64
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
+        refuse_unknown(context)
         return clip_samples(context)
 
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> Sequence[Outcome]:

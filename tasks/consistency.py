@@ -14,7 +14,7 @@ from .features.foils import in_random_order, items
 from .features.judges import ChatJudge, LabelJudge
 from .features.plots import by_concept, by_layer
 from .features.segment import ExactMasks
-from .features.study import cached_images, studies
+from .features.study import cached_images, refuse_unknown, studies
 from .features.verdicts import verdict_rows
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Consistency(Task["Subject"]):
         self._judges: dict[int, Judge] = {}
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
+        refuse_unknown(context, "per_concept")
         limit = int(context.params.get("per_concept", PER_CONCEPT))
         pairs = []
         for study in studies(context):

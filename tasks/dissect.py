@@ -18,7 +18,7 @@ from .features.dissection import (
 )
 from .features.imageset import fingerprint
 from .features.plots import by_concept, by_layer
-from .features.study import living
+from .features.study import living, refuse_unknown
 from .features.tables import mean_rows, weighted_rows
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Dissect(Task["Subject"]):
     batch_size: ClassVar[int] = 256
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
+        refuse_unknown(context)
         for place, one in enumerate(living(context)):
             yield from _samples(one, place)
 

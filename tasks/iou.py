@@ -21,7 +21,7 @@ from .features.clip_scores import (
 from .features.masks import best_tokens, iou, rolled, token_mask
 from .features.plots import by_concept, by_layer
 from .features.segment import ExactMasks
-from .features.study import studies
+from .features.study import refuse_unknown, studies
 from .features.tables import gain_rows, macro_rows, mean_rows
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Iou(Task["Subject"]):
         self._segmenter: Segmenter = ExactMasks()
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
+        refuse_unknown(context)
         for study in studies(context):
             yield from _study_samples(study, context)
         yield from clip_samples(context)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...errors import UsageError
+from ...errors import UnknownNameError, UsageError
 from .exemplars import (
     RATE_FLOOR,
     RESERVOIR,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 Split = Literal["search", "top", "decile"]
 LATENTS_PER_SAE = 200
+PARAMS = ("rate_floor", "latents_per_sae")
+"""What every feature task may be given: least rate of a live latent, how many to explain."""
 IMAGES_KEPT = 1024
 """Decoded images held in memory."""
 
@@ -107,8 +109,18 @@ def studies(context: Context[Subject]) -> list[Study]:
 
 
 def _key(context: Context[Subject]) -> dict[str, Any]:
-    images = context.subject.search
-    return {"survey": _survey_key(context, images), "params": dict(context.params)}
+    return {
+        "survey": _survey_key(context, context.subject.search),
+        "params": {name: context.params[name] for name in PARAMS if name in context.params},
+    }
+
+
+def refuse_unknown(context: Context[Subject], *known: str) -> None:
+    """A mistyped parameter must not pass for a default."""
+    allowed = (*PARAMS, *known)
+    for name in context.params:
+        if name not in allowed:
+            raise UnknownNameError("parameter", name, allowed)
 
 
 def _living(context: Context[Subject]) -> list[Living]:

@@ -1,14 +1,15 @@
 """A drawn world whose latents are known masks, so that exact scores are known.
 
 Every image has one scene everywhere and two objects, each of one colour, on whole patches. The fake
-LMM's residual stream has one direction per label, as long as the label fills a patch; asked what is
-highlighted it names the label that matches the lit pixels best. The identity matrix is its perfect SAE.
+LMM's residual stream has one direction per label, where the label fills a patch; asked what is
+highlighted it names the label that matches the lit pixels best. The identity is its perfect SAE.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +60,7 @@ class Drawn:
         return self.n
 
     def label_maps(self, i: int) -> dict[str, np.ndarray]:
-        rng = np.random.default_rng([self.seed, i])
-        maps = {concept: np.zeros((SIDE, SIDE), np.uint8) for concept in LABELS}
-        maps["scene"][:] = rng.integers(1, 3)
-        left, right = 0, SIDE // 2
-        for column in (left, right):
-            width, height = rng.integers(1, GRID // 2, 2) * PATCH
-            x = column + int(rng.integers(0, (SIDE // 2 - width) // PATCH + 1)) * PATCH
-            y = int(rng.integers(0, (SIDE - height) // PATCH + 1)) * PATCH
-            maps["object"][y : y + height, x : x + width] = rng.integers(1, 4)
-            maps["colour"][y : y + height, x : x + width] = rng.integers(1, 4)
-        return maps
+        return {concept: labels.copy() for concept, labels in _drawn(self.seed, i).items()}
 
     def mask(self, i: int, label: str) -> np.ndarray:
         concept = VOCABULARY[label]
@@ -81,6 +72,20 @@ class Drawn:
         return Image.fromarray(
             np.stack([40 * maps["object"], green, np.full_like(green, 200)], -1).astype(np.uint8)
         )
+
+
+@lru_cache(maxsize=1024)
+def _drawn(seed: int, i: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng([seed, i])
+    maps = {concept: np.zeros((SIDE, SIDE), np.uint8) for concept in LABELS}
+    maps["scene"][:] = rng.integers(1, 3)
+    for column in (0, SIDE // 2):
+        width, height = rng.integers(1, GRID // 2, 2) * PATCH
+        x = column + int(rng.integers(0, (SIDE // 2 - width) // PATCH + 1)) * PATCH
+        y = int(rng.integers(0, (SIDE - height) // PATCH + 1)) * PATCH
+        maps["object"][y : y + height, x : x + width] = rng.integers(1, 4)
+        maps["colour"][y : y + height, x : x + width] = rng.integers(1, 4)
+    return maps
 
 
 def read_maps(pixels: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -145,7 +150,9 @@ class SeeingLMM:
 
     def _residual(self, pixels: np.ndarray) -> torch.Tensor:
         masks, _ = label_masks(pixels)
-        cells = masks.reshape(len(masks), GRID, PATCH, GRID, PATCH).mean((2, 4)).reshape(len(masks), -1)
+        cells = (
+            masks.reshape(len(masks), GRID, PATCH, GRID, PATCH).mean((2, 4)).reshape(len(masks), -1)
+        )
         strength = 1 + (int(pixels.sum()) % 97) / 97
         x = torch.zeros(GRID**2 + 2, N_LATENTS)
         x[1:-1, : len(masks)] = torch.tensor((cells >= 0.5) * strength).float().T
@@ -283,7 +290,9 @@ def run_task() -> Callable[..., tuple[list[dict[str, Any]], list[Any]]]:
     """Lines and rows of a task, as the runner would make them."""
     from lmmsae_eval.harness.results import line_document
 
-    def run(task: Task[Subject], context: Context[Subject]) -> tuple[list[dict[str, Any]], list[Any]]:
+    def run(
+        task: Task[Subject], context: Context[Subject]
+    ) -> tuple[list[dict[str, Any]], list[Any]]:
         samples: list[Sample] = list(task.samples(context))
         outcomes = task.evaluate(samples, context)
         lines = [

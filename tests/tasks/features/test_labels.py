@@ -45,7 +45,7 @@ def test_a_concept_of_one_label_gets_an_explanation_of_another_concept() -> None
 
 
 def test_a_label_is_never_its_own_foil_and_a_lonely_one_has_none() -> None:
-    labels = {label: concept for label, concept in VOCABULARY.items()}
+    labels = dict(VOCABULARY)
     wrong = hard_shuffled(labels, by_alphabet, VOCABULARY)
     assert all(label != foil for label, foil in wrong.items())
     assert hard_shuffled({"sea": "scene"}, by_alphabet, {"sea": "scene"}) == {}

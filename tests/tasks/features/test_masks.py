@@ -71,7 +71,9 @@ def test_a_pixel_belongs_to_the_box_that_holds_its_centre() -> None:
 
 
 def test_boxes_that_reach_beyond_the_image_are_cut() -> None:
-    mask = token_mask(np.array([[-3, -3, 2, 2], [10, 10, 20, 20]], np.float32), np.array([0, 1]), SIZE)
+    mask = token_mask(
+        np.array([[-3, -3, 2, 2], [10, 10, 20, 20]], np.float32), np.array([0, 1]), SIZE
+    )
     assert mask.sum() == 8
 
 

@@ -120,7 +120,7 @@ def test_taking_slots_keeps_their_tokens() -> None:
 
 
 def uniform_gallery(n_images: int, size: int, seed: int = 0) -> tuple:
-    """One latent, fires on every image, the more the later; a random sample of `size` and the top 5."""
+    """One latent that fires on every image, the more the later: the top 5 and a random sample."""
     top, sample = Selector(1, 5), Selector(1, size)
     rng = np.random.default_rng(seed)
     images = np.arange(n_images, dtype=np.int32)

@@ -35,9 +35,7 @@ def lines(true: list[int | None], foils: list[int | None], kind: str = "moved") 
 
 def total(rows: Any, metric: str, arm: str = "main") -> Any:
     found = [
-        r
-        for r in rows
-        if (r.metric, r.arm, r.hookpoint, r.concept) == (metric, arm, None, None)
+        r for r in rows if (r.metric, r.arm, r.hookpoint, r.concept) == (metric, arm, None, None)
     ]
     assert len(found) == 1
     return found[0]

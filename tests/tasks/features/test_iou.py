@@ -1,0 +1,265 @@
+"""Task `iou` on planted truth: the ceiling is reached, nulls are low, failures are no numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lmmsae_eval.errors import UnknownNameError
+from lmmsae_eval.harness.task import Sample
+from lmmsae_eval.tasks.clip import Clip
+from lmmsae_eval.tasks.consistency import Consistency
+from lmmsae_eval.tasks.dissect import Dissect
+from lmmsae_eval.tasks.features import study
+from lmmsae_eval.tasks.iou import Iou
+
+
+def totals(rows: Any, metric: str) -> dict[str, Any]:
+    found = [r for r in rows if r.metric == metric and not r.hookpoint and not r.concept]
+    return {r.arm: r for r in found}
+
+
+@pytest.fixture
+def scored(study_context: Any, run_task: Any) -> tuple[list[Any], list[Any]]:
+    return run_task(Iou(), study_context())
+
+
+def test_latents_that_equal_their_labels_masks_score_the_ceiling(scored: Any) -> None:
+    for group in ("top", "decile"):
+        found = totals(scored[1], f"iou_{group}")
+        assert found["main"].value == pytest.approx(1)
+        assert found["ceiling"].value == pytest.approx(1)
+        assert totals(scored[1], f"gain_{group}")["main"].value == pytest.approx(1)
+
+
+def test_rolled_and_shuffled_nulls_are_far_below(scored: Any) -> None:
+    for group in ("top", "decile"):
+        found = totals(scored[1], f"iou_{group}")
+        assert found["rolled"].value < 0.5
+        assert found["hard_shuffled"].value < 0.15
+        assert found["main"].null == found["hard_shuffled"].value
+
+
+def test_a_rolled_scene_stays_where_it_is(scored: Any) -> None:
+    rows = [r for r in scored[1] if r.metric == "iou_top" and r.arm == "rolled" and not r.hookpoint]
+    by_concept = {r.concept: r.value for r in rows}
+    assert by_concept["scene"] == pytest.approx(1)
+    assert by_concept["object"] < 0.2
+
+
+def test_the_groups_are_reported_apart_and_never_share_an_image(scored: Any) -> None:
+    mine = [one for one in scored[0] if one["arm"] == "main" and one["latent"] == 3]
+    images = {one["id"].rpartition("/")[2]: one["detail"].get("images") for one in mine}
+    assert len(images["top"]) == len(images["decile"]) == 5
+    assert not set(images["top"]) & set(images["decile"])
+    assert all(name.startswith("score-") for name in images["top"] + images["decile"])
+
+
+def test_the_untrained_sae_is_an_arm_with_explanations_of_its_own(scored: Any) -> None:
+    untrained = [one for one in scored[0] if one["arm"] == "untrained"]
+    assert {one["id"].rpartition("/")[2] for one in untrained} == {"top", "decile", "clip"}
+    assert all("/untrained/" in one["cluster"] for one in untrained)
+    assert totals(scored[1], "iou_top")["untrained"].n_ok > 0
+
+
+def test_live_dead_and_dense_latents_are_counted(world: Any, scored: Any) -> None:
+    rows = {(r.metric, r.arm): r for r in scored[1] if r.metric.endswith("_latents")}
+    assert rows["live_latents", "main"].value == 8
+    assert rows["dead_latents", "main"].value == world.n_latents - 8
+    assert rows["dense_latents", "main"].value >= 2
+    assert ("live_latents", "untrained") in rows
+
+
+def test_metrics_come_from_the_lines_alone(scored: Any) -> None:
+    lines, rows = scored
+    assert Iou().aggregate(lines) == rows
+
+
+def test_ids_are_unique_and_stable(study_context: Any) -> None:
+    first, again = ([s.id for s in Iou().samples(study_context())] for _ in range(2))
+    assert first == again
+    assert len(set(first)) == len(first)
+
+
+def test_a_wrong_explanation_scores_0_and_is_ok(
+    world: Any, study_context: Any, run_task: Any
+) -> None:
+    lines, _ = run_task(Iou(), study_context([world.perfect_sae()], world.SeeingLMM(says="day")))
+    night = [one for one in lines if one["latent"] == 1 and one["arm"] == "main"]
+    for one in night:
+        if not one["id"].endswith("/clip"):
+            assert one["status"] == "ok"
+            assert [*one["scores"].values()] == [0.0]
+
+
+def test_the_ceiling_of_a_label_that_is_on_no_image_is_unscorable(
+    world: Any, study_context: Any, run_task: Any
+) -> None:
+    lines, _ = run_task(Iou(), study_context([world.perfect_sae()], world.SeeingLMM(says="day")))
+    night = [one for one in lines if one["latent"] == 1 and one["arm"] == "ceiling"]
+    assert {one["detail"]["reason"] for one in night} == {"the label is on none of the images"}
+
+
+@pytest.mark.parametrize("says", ["unclear", "something"])
+def test_without_explanations_everything_is_unscorable(
+    world: Any, study_context: Any, run_task: Any, says: str
+) -> None:
+    lines, rows = run_task(Iou(), study_context(lmm=world.SeeingLMM(says=says)))
+    scored = [one for one in lines if one["latent"] is not None]
+    assert {one["status"] for one in scored} == {"unscorable"}
+    found = totals(rows, "iou_top")["main"]
+    assert (found.value, found.n_ok, found.n_total) == (None, 0, 8)
+
+
+def test_a_latent_that_is_silent_on_held_out_images_is_unscorable(
+    world: Any, study_context: Any, run_task: Any
+) -> None:
+    context = study_context([world.perfect_sae()])
+
+    class Daylight(world.Drawn):  # type: ignore[name-defined]
+        def label_maps(self, i: int) -> Any:
+            maps = super().label_maps(i)
+            maps["scene"][:] = 1
+            return maps
+
+    context.subject.__dict__["score"] = Daylight(60, 2, "score")
+    lines, _ = run_task(Iou(), context)
+    night = [one for one in lines if one["latent"] == 1 and one["arm"] != "census"]
+    assert {one["status"] for one in night} == {"unscorable"}
+    assert {one["detail"]["reason"] for one in night} == {"silent on held-out images"}
+
+
+def test_a_label_that_the_segmenter_does_not_know_is_unscorable(study_context: Any) -> None:
+    class Blind:
+        identity = "blind"
+
+        def segment(self, images: Any, index: int, label: str) -> None:
+            return None
+
+    context, task = study_context(), Iou()
+    task._segmenter = Blind()
+    samples = [s for s in task.samples(context) if s.id.endswith("/top")]
+    found = task.evaluate(samples, context)
+    assert {outcome.status for outcome in found} == {"unscorable"}
+
+
+def test_an_exception_is_left_to_the_runner(study_context: Any) -> None:
+    class Broken:
+        identity = "broken"
+
+        def segment(self, images: Any, index: int, label: str) -> None:
+            raise RuntimeError("out of memory")
+
+    context, task = study_context(), Iou()
+    task._segmenter = Broken()
+    sample = next(iter(task.samples(context)))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        task.evaluate([sample], context)
+
+
+def test_outcomes_do_not_depend_on_the_batch(study_context: Any) -> None:
+    context = study_context()
+    samples: list[Sample] = list(Iou().samples(context))
+    together = Iou().evaluate(samples, context)
+    alone = [Iou().evaluate([sample], context)[0] for sample in samples]
+    for a, b in zip(together, alone, strict=True):
+        assert a.status == b.status
+        assert a.scores == pytest.approx(b.scores)
+
+
+def test_a_second_run_asks_the_model_nothing(
+    world: Any, study_context: Any, run_task: Any, tmp_path: Path
+) -> None:
+    first = world.SeeingLMM()
+    lines, rows = run_task(Iou(), study_context(lmm=first, root=tmp_path))
+    assert first.n_images > 0
+    second = world.SeeingLMM()
+    again, rows_again = run_task(Iou(), study_context(lmm=second, root=tmp_path))
+    assert second.n_images == 0
+    assert again == lines
+    assert rows_again == rows
+
+
+def test_another_model_makes_its_own_artefacts(
+    world: Any, study_context: Any, run_task: Any, tmp_path: Path
+) -> None:
+    run_task(Iou(), study_context(root=tmp_path))
+    other = world.SeeingLMM(identity="seeing-2")
+    run_task(Iou(), study_context(lmm=other, root=tmp_path))
+    assert other.n_images > 0
+
+
+def test_more_live_latents_than_the_limit_are_sampled(study_context: Any, run_task: Any) -> None:
+    lines, rows = run_task(Iou(), study_context(latents_per_sae=3))
+    asked = {one["latent"] for one in lines if one["arm"] == "main" and one["latent"] is not None}
+    assert len(asked) == 3
+    assert {r.value for r in rows if (r.metric, r.arm) == ("live_latents", "main")} == {8.0}
+
+
+def test_hookpoints_have_rows_of_their_own(world: Any, study_context: Any, run_task: Any) -> None:
+    saes = [world.perfect_sae(), world.perfect_sae(layer=1)]
+    _, rows = run_task(Iou(), study_context(saes))
+    found = Counter(r.hookpoint for r in rows if r.metric == "iou_top" and not r.concept)
+    assert set(found) == {None, "model.layers.0", "model.layers.1"}
+    total = totals(rows, "iou_top")["main"]
+    assert total.n_total == 16
+
+
+def test_cards_show_exemplars_explanation_and_scores(study_context: Any, run_task: Any) -> None:
+    context = study_context()
+    lines, _ = run_task(Iou(), context)
+    cards = list(Iou().cards(lines, context))
+    assert len(cards) == 8
+    for card in cards:
+        assert [caption for caption, _ in card.images] == [
+            "exemplars (the explainer saw these)",
+            "held out, top",
+        ]
+        assert card.scores["iou_top"] == pytest.approx(1)
+        assert card.tags["concept"] in ("scene", "object", "colour")
+
+
+def test_cards_are_limited_and_show_bad_features_too(
+    study_context: Any, run_task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lmmsae_eval.tasks.features import cards
+
+    monkeypatch.setattr(cards, "CARDS_PER_HOOKPOINT", 3)
+    scores = {i: {"iou_top": i / 10} for i in range(9)} | {9: {}}
+    assert cards._spread(scores, "iou_top") == [8, 4, 9]
+    context = study_context()
+    lines, _ = run_task(Iou(), context)
+    assert len(list(Iou().cards(lines, context))) == 3
+
+
+def test_plots_have_a_series_per_arm(study_context: Any, run_task: Any) -> None:
+    lines, rows = run_task(Iou(), study_context())
+    plots = list(Iou().plots(lines, rows))
+    by_layer = next(plot for plot in plots if plot.title == "IoU by layer, top images")
+    assert {point["series"] for point in by_layer.points} == {
+        "main",
+        "rolled",
+        "hard_shuffled",
+        "untrained",
+        "ceiling",
+    }
+    assert {point["x"] for point in by_layer.points} == {"layer 1"}
+    assert all(np.isfinite(point["y"]) for plot in plots for point in plot.points)
+
+
+def test_a_chat_explainer_is_refused_in_one_line(study_context: Any) -> None:
+    from lmmsae_eval.errors import UsageError
+
+    context = study_context()
+    context.subject.make_explainer = lambda: None
+    with pytest.raises(UsageError, match="explainer"):
+        study.studies(context)
+
+
+@pytest.mark.parametrize("task", [Iou, Clip, Dissect, Consistency])
+def test_a_mistyped_parameter_is_refused(study_context: Any, task: Any) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'latents_per_sae'"):
+        list(task().samples(study_context(latents_per_sea=3)))
