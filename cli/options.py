@@ -31,22 +31,20 @@ def split_layers(
     return tuple(int(i) if i.isdecimal() else i for i in split_commas(ctx, param, values))
 
 
-class LimitType(click.ParamType):
-    """A count, or a share below 1."""
-
-    name = "limit"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | float:
-        text = str(value)
-        try:
-            limit = int(text) if text.isdecimal() else float(text)
-        except ValueError:
-            limit = 0
-        if limit <= 0 or (isinstance(limit, float) and not limit < 1):
-            self.fail(f"{text!r} is neither a count from 1 nor a share between 0 and 1", param, ctx)
-        return limit
+def count_or_share(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> int | float | None:
+    """`20` is a count, `0.1` a share."""
+    if value is None:
+        return None
+    try:
+        limit = int(value) if value.isdecimal() else float(value)
+    except ValueError:
+        limit = 0
+    if not (limit >= 1 if isinstance(limit, int) else 0 < limit < 1):
+        message = f"{value!r} is neither a count from 1 nor a share between 0 and 1"
+        raise click.BadParameter(message, ctx, param)
+    return limit
 
 
 def model_option(command: CommandT) -> CommandT:

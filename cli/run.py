@@ -14,7 +14,7 @@ from ..harness.progress import progress_for
 from .group import Interrupted
 from .options import (
     LEADERBOARD,
-    LimitType,
+    count_or_share,
     layers_option,
     model_option,
     progress_option,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 @seed_option
 @click.option(
     "--limit",
-    type=LimitType(),
+    callback=count_or_share,
     metavar="N|SHARE",
     help="The first clusters of each SAE and arm: a quick look, marked as such.",
 )

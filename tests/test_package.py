@@ -130,11 +130,18 @@ def test_every_package_folder_is_named_in_setup_cfg() -> None:
 def test_the_installed_wheel_runs_a_small_job_in_an_empty_folder(
     site: Path, tmp_path: Path
 ) -> None:
-    done = _typed(site, tmp_path, "run", "--tasks", "iou", "--limit", "2", "--progress", "none")
+    """On the weights in the wheel; with an SAE that was never trained, as training takes minutes."""
+    trained = _typed(site, tmp_path, "train", "-l", "2", "--n-tokens", "2000", "--progress", "none")
+    assert trained.returncode == 0, trained.stderr
+
+    done = _typed(
+        *(site, tmp_path, "run", "--tasks", "iou,halluc", "--sae", "saes", "--limit", "2"),
+        *("--progress", "none"),
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site))
-    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "saes"}
     assert list(tmp_path.glob("runs/*/manifest.json"))
     assert list(tmp_path.glob("runs/*.html"))
 
