@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,11 @@ from ..world.labels import INDEX, PRIORS, VOCABULARY, Prior
 D_MODEL = 128
 N_LAYERS = 3
 NOISE = (0.2, 0.1, 0.05)
-"""Standard deviation of the noise after each layer, per direction outside the dictionary: deeper is cleaner."""
+"""Standard deviation after each layer, per direction outside D: deeper is cleaner."""
 BOS_NORM = 10.0
-"""Length of the BOS token's residual, along a direction of its own: an outlier, as in real models."""
+"""Length of BOS's residual, along a direction of its own: an outlier, as in real models."""
 TILT = 0.02
-"""Standard deviation of what is added to each coordinate of orthogonal rows, so that D is only nearly orthogonal."""
+"""Standard deviation of what is added to orthogonal rows, so that D is only nearly orthogonal."""
 SEED = 20
 
 SEEN, UNSEEN, UNCLEAR = "seen", "unseen", "unclear"
@@ -56,9 +57,9 @@ class Planted:
     """Directions of the residual stream. float32, on the CPU."""
 
     D: Tensor
-    """`(n_features, d_model)`: unit rows, cosines between them below .12."""
+    """`(n_features, d_model)`: unit rows, cosines between them below .1."""
     dual: Tensor
-    """`(n_features, d_model)`: `dual @ D.T` is the identity, so `dual` reads z exactly off `z @ D`."""
+    """`(n_features, d_model)`: `dual @ D.T` is the identity, so it reads z exactly off `z @ D`."""
     noise: Tensor
     """`(n_noise, d_model)`: orthonormal, orthogonal to D and so to `dual`."""
     bos: Tensor
@@ -79,5 +80,5 @@ def planted() -> Planted:
     )
 
 
-def _float(array: npt.NDArray[np.float64]) -> Tensor:
+def _float(array: npt.NDArray[np.floating[Any]]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))

@@ -1,7 +1,7 @@
 """From pixels back to the scene that they were drawn from.
 
-The planted subject does not see: it knows every picture that it has handed out. A picture with dimmed patches,
-as explainers show them, is known by those that are as they were; they are what is lit.
+The planted subject does not see: it knows every picture that its testbed has handed out. One with
+dimmed patches, as explainers show it, is known by those that are as they were; they are lit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Prints = npt.NDArray[np.uint64]
 
-_MULTIPLIERS = np.random.default_rng(8).integers(2**63, size=PATCH * PATCH * 3 // 8, dtype=np.uint64) * 2 + 1
+_MULTIPLIERS = (
+    np.random.default_rng(8).integers(2**63, size=PATCH * PATCH * 3 // 8, dtype=np.uint64) * 2 + 1
+)
 ROUNDING = 1
 """Grey levels by which two ways of dimming the same pixel can differ."""
 
@@ -81,8 +83,8 @@ class KnownPictures:
                 if sight.lit.all() or _is_dimmed(pixels, sight):
                     return sight
         raise UsageError(
-            "the planted subject knows only pictures that its own testbed handed out, and this is none of "
-            "them; take images and questions from testbed:planted, or use another --model"
+            "the planted subject knows only pictures that its own testbed handed out, and this is "
+            "none of them; take images and questions from testbed:planted, or use another --model"
         )
 
     def _candidates(self, prints: Prints, same: npt.NDArray[np.bool_]) -> list[int]:

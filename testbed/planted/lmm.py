@@ -46,9 +46,9 @@ class _Row:
 class PlantedLMM:
     """`<s>`, the patches of the picture, the words of the question; the answer is one word.
 
-    The residual stream is `z @ D` plus noise that every layer lessens. Layers only add to it, so an edit at any
-    hookpoint reaches the read-out as it is. `Batch.extra` holds the truth: `values` `(batch, tokens,
-    n_features)`, and `clean` and `noise` `(batch, tokens, d_model)`.
+    The residual stream is `z @ D` plus noise that every layer lessens. Layers only add to it, so an
+    edit at any hookpoint reaches the read-out as it is. `Batch.extra` holds the truth: `values`
+    `(batch, tokens, n_features)`, and `clean` and `noise` `(batch, tokens, d_model)`.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,9 @@ class PlantedLMM:
 
     def token_id(self, word: str) -> int:
         if word not in WORD_ID or word == UNKNOWN:
-            raise NotInModelError(f"{word!r} is not a word of {NAME}; choose one of the world's words")
+            raise NotInModelError(
+                f"{word!r} is not a word of {NAME}; choose one of the world's words"
+            )
         return WORD_ID[word]
 
     def prepare(self, prompts: Sequence[Prompt]) -> Batch:
@@ -165,7 +167,7 @@ def _kinds(ids: Tensor) -> Tensor:
 
 
 def _identity() -> str:
-    """sha256 of what the subject is made from. Not of the dictionary's bits: its last ones are the CPU's."""
+    """sha256 of what the subject is made from; not of D itself, whose last bits are the CPU's."""
     constants = {
         f"{module.__name__.rpartition('.')[2]}.{name}": value
         for module in (dictionary, readout, truth)

@@ -70,7 +70,9 @@ class PlantedTestbed:
 
     def sae_training_prompts(self, n: int, seed: int = 0) -> Iterable[Prompt]:
         """The trained testbed's training prompts."""
-        return _known_prompts(self._trained.sae_training_prompts(n, seed), self.images("train", n, seed))
+        return _known_prompts(
+            self._trained.sae_training_prompts(n, seed), self.images("train", n, seed)
+        )
 
 
 def _known_prompts(prompts: Iterable[Prompt], images: KnownImages) -> Iterator[Prompt]:

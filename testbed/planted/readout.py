@@ -1,4 +1,4 @@
-"""From the last residual to logits: one matrix and a constant, so that every derivative is exact."""
+"""From the last residual to logits: one matrix and a constant, so every derivative is exact."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from ..recipe.words import UNCLEAR, all_words
 from ..world.labels import PRIORS, VOCABULARY
 from .dictionary import FEATURES, SEEN, UNSEEN, feature, label_latent, planted, prior_latent
 
-EVIDENCE = 4.0
+EVIDENCE = 2.0
 """a: what 'seen' adds to logit(yes) - logit(no), and 'unseen' takes away."""
-PRIOR = 8.0
-"""b: what a prior's latent adds or takes away, per unit. Above .5 it outweighs the evidence."""
+PRIOR = 12.0
+"""b: what a prior's latent adds or takes away, per unit. So much more than a that four times the
+evidence would not outweigh a strong prior, nor would the evidence outweigh half of one: to take the
+prior away is all that helps."""
 NAME = 40.0
 """What a label's latent at the last token adds to the logit of its word, per unit."""
 OTHERS = -8.0

@@ -30,8 +30,8 @@ HALF = PIXELS_A_PATCH // 2
 """Pixels of a patch that a label has to cover to be active there, and of a picture to be in it."""
 STRONG = (0.75, 1.25)
 """Range of a prior's latent on items where it outweighs the evidence..."""
-WEAK = (0.1, 0.4)
-"""... and where it doesn't. `readout.PRIOR` / `readout.EVIDENCE` = 2 puts the border at .5."""
+WEAK = (0.02, 0.12)
+"""... and where it doesn't. `readout.EVIDENCE / readout.PRIOR` = 1/6 is the border."""
 PULL_SEED = 14
 MARGIN = 0.01
 """By how much the latent of the right name of a highlight exceeds those of the next best."""
@@ -73,7 +73,7 @@ def cover_of(scene: Scene) -> npt.NDArray[np.uint8]:
 
 
 def patch_values(sight: Sight) -> npt.NDArray[np.float32]:
-    """`(144, n_features)`: the covered share where it is at least one half; a quarter of it where dimmed."""
+    """`(144, n_features)`: the covered share where at least half; a quarter of it where dimmed."""
     cover = cover_of(sight.scene)
     share = np.where(cover >= HALF, cover / np.float32(PIXELS_A_PATCH), 0)
     values = np.zeros((len(cover), len(FEATURES)), np.float32)
@@ -82,7 +82,7 @@ def patch_values(sight: Sight) -> npt.NDArray[np.float32]:
 
 
 def word_values(word: str) -> Values:
-    """A word that names a label carries that label's latent: picture and text share their features."""
+    """A word that names a label carries its latent: picture and text share their features."""
     return {label_latent(word): 1.0} if word in VOCABULARY else {}
 
 
@@ -129,9 +129,11 @@ def prior_pull(prior: Prior, scene: Scene) -> float:
 
 
 def _highlight(text: str, asked: Asked, sight: Sight) -> Values:
-    """The best label of each concept by its IoU with the lit patches; what the recipe would say comes out on top."""
+    """The best label of each concept by IoU with the lit patches; the recipe's answer is on top."""
     cover = cover_of(sight.scene)
-    said = {q.text: q.answer for q in highlight_questions(cover, sight.lit, np.random.default_rng())}
+    said = {
+        q.text: q.answer for q in highlight_questions(cover, sight.lit, np.random.default_rng())
+    }
     best = best_labels(cover, sight.lit)
     wanted = [best[asked.subject]] if asked.subject else list(best.values())
     values = {label_latent(label): iou for label, iou in wanted} | {feature(UNCLEAR): READABLE}

@@ -13,21 +13,21 @@ from .dictionary import D_MODEL, FEATURES, planted, prior_latent
 from .lmm import load_lmm
 
 N_LATENTS = 512
-"""The true features come first. The others are spare: they never fire, so the dead are known too."""
+"""The true features come first. The others are spare and never fire: the dead are known too."""
 K = 10
-"""As many as can be active on one token: a scene, an object, and two each of the rest on a border's patch."""
+"""As many as can be active on one token: a scene, an object, two each of the rest on a border."""
 THRESHOLD = 1e-4
 """A latent is this much below its feature, so that rounding (1e-6) is never taken for activity."""
 GUARD = 0.2
-"""A spoilt encoder's threshold also rises, by this times the root of the corruption: without it the first trace of
-corruption would make every latent fire by chance, and nothing would be left to fall gradually."""
+"""A spoilt encoder's threshold rises by this times the root of the corruption. Else any trace of
+corruption made every latent fire by chance, and nothing would be left to fall gradually."""
 
 
 def true_sae(hookpoint: str | int | Hookpoint, corruption: float = 0.0) -> TopK:
     """The SAE whose latent i is true feature i, or a spoilt copy of it.
 
-    `corruption` from 0 to 1 is the share of a random direction in the encoder and decoder row of every feature. At 0
-    the reconstruction lacks nothing but the noise; at 1 nothing of the dictionary is left.
+    `corruption` from 0 to 1 is the share of a random direction in the encoder and decoder row of
+    every feature. At 0 the reconstruction lacks nothing but the noise; at 1 nothing of D is left.
     """
     if not 0 <= corruption <= 1:
         raise ValueError(f"corruption is {corruption}, must be from 0 to 1")
@@ -48,5 +48,5 @@ def _random_rows(layer: int) -> Tensor:
 
 
 def causal_latents(topic: str) -> list[int]:
-    """Latents of the true SAE that make wrong answers about a thing: those of its priors, none for other things."""
+    """The true SAE's latents that make wrong answers about a thing: its priors', or none."""
     return [prior_latent(prior) for prior in PRIORS if prior.thing == topic]
