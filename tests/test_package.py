@@ -130,7 +130,7 @@ def test_every_package_folder_is_named_in_setup_cfg() -> None:
 def test_the_installed_wheel_runs_a_small_job_in_an_empty_folder(
     site: Path, tmp_path: Path
 ) -> None:
-    """On the weights in the wheel; with an SAE that was never trained, as training takes minutes."""
+    """On the weights in the wheel, with an SAE that has seen next to nothing: training is slow."""
     trained = _typed(site, tmp_path, "train", "-l", "2", "--n-tokens", "2000", "--progress", "none")
     assert trained.returncode == 0, trained.stderr
 
