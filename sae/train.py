@@ -54,6 +54,13 @@ def published_lr(n_latents: int) -> float:
     return 2e-4 / math.sqrt(n_latents / 2**14)
 
 
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear rise, plateau, linear fall."""
+    rise = (step + 1) / max(1.0, recipe.warmup * recipe.steps)
+    fall = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
+    return recipe.lr * min(1.0, rise, fall)
+
+
 def train(
     lmm: LMM,
     prompts: Iterable[Prompt],
@@ -82,6 +89,8 @@ def train(
     recipe = Recipe(n_latents, k, tokens, wanted, batch_tokens, lr or Recipe.lr, seed=seed)
     if not hookpoints:
         raise UsageError("no hookpoints to train at; name at least one layer")
+    if min(wanted, batch_tokens, n_latents) < 1:
+        raise UsageError("steps, n_tokens, batch_tokens and n_latents must be at least 1")
     if not 1 <= k <= n_latents:
         raise UsageError(
             f"k is {k} but there are {n_latents} latents; choose k from 1 to {n_latents}"
@@ -126,7 +135,7 @@ class Training:
         ):
             for number, batch in enumerate(batches):
                 trainers = trainers or self._start(batch)
-                lr = self._lr(number)
+                lr = learning_rate(self.recipe, number)
                 for hookpoint, trainer in trainers.items():
                     x = batch.activations[hookpoint]
                     done = trainer.step(x, lr)
@@ -160,13 +169,6 @@ class Training:
             )
             for hookpoint, x in batch.activations.items()
         }
-
-    def _lr(self, step: int) -> float:
-        """Linear rise, plateau, linear fall."""
-        recipe = self.recipe
-        rise = (step + 1) / max(1.0, recipe.warmup * recipe.steps)
-        fall = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
-        return recipe.lr * min(1.0, rise, fall)
 
     def _config(self) -> dict[str, Any]:
         hookpoints = [hookpoint.name for hookpoint in self.hookpoints]

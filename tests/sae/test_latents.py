@@ -1,0 +1,69 @@
+"""Sparse latents of images, streamed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lmmsae_eval.sae.latents import encode_images
+from lmmsae_eval.sae.lmm import LMM, Prompt
+from lmmsae_eval.sae.residual import capture
+from lmmsae_eval.sae.topk import TopK, TrainedSae
+from PIL import Image
+
+
+@pytest.fixture
+def saes(tiny_lmm: LMM) -> list[TrainedSae]:
+    sae = TopK.random(32, tiny_lmm.d_model, 4, seed=0)
+    deep = TrainedSae("mine", tiny_lmm.hookpoint(4), sae)
+    return [deep, TrainedSae("mine", tiny_lmm.hookpoint(2), sae.untrained(1)), deep.untrained(2)]
+
+
+@pytest.fixture
+def prompts() -> list[Prompt]:
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)) for _ in range(5)]
+    return [Prompt("is it red ?", image) for image in images]
+
+
+def test_each_images_tokens_come_through_every_sae_in_order(
+    tiny_lmm: LMM, saes: list[TrainedSae], prompts: list[Prompt]
+) -> None:
+    found = list(encode_images(tiny_lmm, saes, prompts, batch_size=2))
+    assert [image.index for image in found] == [0, 1, 2, 3, 4]
+    for image in found:
+        assert image.boxes.shape == (144, 4)
+        assert [latents.indices.shape for latents in image.latents] == [(144, 4)] * 3
+
+
+def test_they_are_the_latents_of_the_residual_stream(
+    tiny_lmm: LMM, saes: list[TrainedSae], prompts: list[Prompt]
+) -> None:
+    *_, last = encode_images(tiny_lmm, saes, prompts, batch_size=5)
+    batch = tiny_lmm.prepare(prompts)
+    for sae, latents in zip(saes, last.latents, strict=True):
+        x = capture(tiny_lmm, batch, [sae.hookpoint])[sae.hookpoint][4][batch.kinds[4] == 3]
+        assert torch.equal(latents.values, sae.sae.encode(x).values)
+
+
+def test_only_a_batch_is_read_ahead(
+    tiny_lmm: LMM, saes: list[TrainedSae], prompts: list[Prompt]
+) -> None:
+    taken: list[Prompt] = []
+
+    def source() -> object:
+        for prompt in prompts:
+            taken.append(prompt)
+            yield prompt
+
+    stream = encode_images(tiny_lmm, saes, source(), batch_size=2)  # type: ignore[arg-type]
+    next(stream)
+    assert len(taken) == 2
+
+
+def test_a_prompt_without_an_image_has_no_image_tokens(
+    tiny_lmm: LMM, saes: list[TrainedSae], prompts: list[Prompt]
+) -> None:
+    found = list(encode_images(tiny_lmm, saes, [Prompt("is it red ?"), prompts[0]]))
+    assert [len(image.boxes) for image in found] == [0, 144]
+    assert [len(image.latents[0].indices) for image in found] == [0, 144]

@@ -1,0 +1,126 @@
+"""The activation source: which tokens, in which order, from how many forwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lmmsae_eval.errors import UsageError
+from lmmsae_eval.sae.lmm import LMM, Hookpoint, Prompt, TokenKind
+from lmmsae_eval.sae.residual import capture
+from lmmsae_eval.sae.source import TokenBatch, activations, endless, shuffled
+
+HERE = Hookpoint("model.layers.0", 0, "blocks.0")
+
+
+def chunk(values: range, kind: TokenKind = TokenKind.TEXT) -> TokenBatch:
+    column = torch.tensor(values, dtype=torch.float32)[:, None]
+    return TokenBatch({HERE: column}, torch.full((len(values),), kind, dtype=torch.int8))
+
+
+def values(batch: TokenBatch) -> list[int]:
+    return [int(value) for value in batch.activations[HERE][:, 0]]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_padding_and_bos_are_left_out_and_kinds_kept(linear_lmm: LMM) -> None:
+    [found] = activations(linear_lmm, [Prompt("1"), Prompt("2")], [linear_lmm.hookpoint(1)])
+    kinds = [TokenKind.IMAGE] * 3 + [TokenKind.TEXT] * 2
+    assert found.kinds.tolist() == kinds * 2
+    assert len(found) == 10
+
+
+def test_a_token_set_is_chosen(linear_lmm: LMM) -> None:
+    [found] = activations(linear_lmm, [Prompt("1")], [linear_lmm.hookpoint(1)], "image")
+    assert found.kinds.tolist() == [TokenKind.IMAGE] * 3
+
+
+def test_one_forward_feeds_all_hookpoints(linear_lmm: LMM) -> None:
+    prompts = [Prompt(str(seed)) for seed in range(5)]
+    hookpoints = [linear_lmm.hookpoint(layer) for layer in (1, 2, 4)]
+    found = list(activations(linear_lmm, prompts, hookpoints, prompts_per_forward=2))
+    assert linear_lmm.forwards == 3  # type: ignore[attr-defined]
+    assert all(list(part.activations) == hookpoints for part in found)
+
+
+def test_activations_are_the_residual_stream_at_those_tokens(linear_lmm: LMM) -> None:
+    hookpoint = linear_lmm.hookpoint(2)
+    [found] = activations(linear_lmm, [Prompt("1")], [hookpoint])
+    x = capture(linear_lmm, linear_lmm.prepare([Prompt("1")]), [hookpoint])[hookpoint]
+    torch.testing.assert_close(found.activations[hookpoint], x[0, 2:].float())
+
+
+def test_activations_that_are_not_finite_are_one_line(linear_lmm: LMM) -> None:
+    linear_lmm.streams = {"broken": torch.full((7, 8), float("inf"))}  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match="NaN or infinity at model.layers.1"):
+        list(activations(linear_lmm, [Prompt("broken")], [linear_lmm.hookpoint(2)]))
+
+
+def test_shuffling_loses_and_repeats_no_token() -> None:
+    chunks = [chunk(range(start, start + 7)) for start in range(0, 210, 7)]
+    batches = list(shuffled(chunks, 16, 64, generator()))
+    assert sorted(value for batch in batches for value in values(batch)) == list(range(210))
+    assert all(len(batch) == 16 for batch in batches[:-1])
+
+
+def test_shuffling_mixes_tokens_of_different_images() -> None:
+    chunks = [chunk(range(start, start + 10)) for start in range(0, 400, 10)]
+    first = next(shuffled(chunks, 32, 128, generator()))
+    assert len({value // 10 for value in values(first)}) > 8
+
+
+def test_hookpoints_stay_together_when_shuffled() -> None:
+    other = Hookpoint("model.layers.1", 1, "blocks.1")
+    pair = chunk(range(100))
+    pair.activations[other] = pair.activations[HERE] + 1000
+    for batch in shuffled([pair], 10, 50, generator()):
+        assert torch.equal(batch.activations[other], batch.activations[HERE] + 1000)
+
+
+def test_the_order_depends_on_the_seed_alone() -> None:
+    def order(seed: int) -> list[int]:
+        batches = shuffled([chunk(range(100))], 10, 50, generator(seed))
+        return [value for batch in batches for value in values(batch)]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+class Passes:
+    """Counts how often the LMM would run."""
+
+    def __init__(self, n: int | None = None) -> None:
+        self.runs = 0
+        self.n = n
+
+    def __call__(self) -> list[TokenBatch]:
+        self.runs += 1
+        return (
+            []
+            if self.n is not None and self.runs > self.n
+            else [chunk(range(5)), chunk(range(5, 9))]
+        )
+
+
+def test_a_pass_that_fits_in_memory_runs_the_model_once() -> None:
+    passes = Passes()
+    source = endless(passes, keep_bytes=1000)
+    assert [len(next(source)) for _ in range(7)] == [5, 4, 5, 4, 5, 4, 5]
+    assert passes.runs == 1
+
+
+def test_a_pass_that_does_not_fit_runs_the_model_each_time() -> None:
+    passes = Passes()
+    source = endless(passes, keep_bytes=8 * 4)
+    assert [len(next(source)) for _ in range(7)] == [5, 4, 5, 4, 5, 4, 5]
+    assert passes.runs == 4
+
+
+def test_an_iterator_that_does_not_fit_ends_after_its_pass() -> None:
+    assert len(list(endless(Passes(1), keep_bytes=0))) == 2
+
+
+def test_an_empty_source_ends() -> None:
+    assert list(endless(Passes(0), keep_bytes=1000)) == []
