@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class Asker:
         self._image_for = questions.image_for
         self._prepared: OrderedDict[tuple[str, ...], Batch] = OrderedDict()
         self._untouched: dict[str, Reply] = {}
-        self._words = {lmm.token_id(word): word for word in (YES, NO)}
+        self._words = _answer_tokens(lmm)
 
     def batch(self, questions: Sequence[Question]) -> Batch:
         """The questions as one batch."""
@@ -120,3 +121,12 @@ class Asker:
             return [self._words[token] for token in first]
         spoken = self.lmm.generate(batch, _SPOKEN_TOKENS, hooks)
         return [self._words.get(t, text) for t, text in zip(first, spoken, strict=True)]
+
+
+def _answer_tokens(lmm: LMM) -> dict[int, str]:
+    """First tokens that say all: the two words, capitalised too where that is another token."""
+    tokens = {lmm.token_id(word): word for word in (YES, NO)}
+    for word in (YES, NO):
+        with suppress(ValueError):
+            tokens.setdefault(lmm.token_id(word.capitalize()), word)
+    return tokens
