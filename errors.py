@@ -1,4 +1,4 @@
-"""The exceptions of the package, as a tree, each with its exit code. Every floor may import this file.
+"""The exceptions of the package, as a tree, each with its exit code. Every floor may import it.
 
 * LmmsaeEvalError (1)
   * UsageError (2)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
+from ..errors import UsageError
 from ..harness.progress import Progress, progress_for
-from .options import progress_option
+from .options import json_option, print_json, progress_option
+from .table import print_table
 
 
 @click.group("testbed")
@@ -61,9 +65,27 @@ class Stages(ExitStack):
 
 
 @command.command()
-def card() -> None:
-    """What the model is, how it was trained, how well it does, what it can't do."""
-    from importlib.resources import files
+@json_option
+def card(as_json: bool) -> None:
+    """What the models are, how they were trained, what they can't do, and held-out figures."""
+    from ..testbed.provider import WEIGHTS
 
-    text = files("lmmsae_eval.testbed").joinpath("weights", "CARD.md").read_text(encoding="utf-8")
-    click.echo(text.rstrip())
+    try:
+        figures = json.loads((WEIGHTS / "card.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        message = "the testbed's weights are missing; run `lmmsae-eval testbed build`"
+        raise UsageError(message) from error
+    if as_json:
+        print_json(figures)
+    else:
+        click.echo(WEIGHTS.with_name("CARD.md").read_text(encoding="utf-8"))
+        print_table(("figure", "value"), list(_flat(figures)), numbers=("value",))
+
+
+def _flat(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Nested figures as (name, value) rows."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}: ")
+        else:
+            yield f"{above}{name}", f"{value:.3f}" if isinstance(value, float) else str(value)
