@@ -143,7 +143,7 @@ def _true(scene: Scene, label: str) -> bool:
     return int(render(scene).mask(label).sum()) >= 32  # half a patch, as in training
 
 
-def testbed_questions(split: str = "all") -> QuestionSet:
+def drawn_questions(split: str = "all") -> QuestionSet:
     """The set, whole or by half: `dev` and `test` share no family."""
     rng = np.random.default_rng(SEED)
     records: list[Record] = []

@@ -92,7 +92,9 @@ def new_lmm(tower: CLIPVisionModel, seed: int) -> LlavaForConditionalGeneration:
         pad_token_id=ids[PAD],
         bos_token_id=ids[BOS],
         eos_token_id=ids[EOS],
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
+        initializer_range=0.06,
+        rope_parameters={"rope_type": "default", "rope_theta": 500_000.0},
     )
     config = LlavaConfig(
         vision_config=vision_config(),
@@ -101,10 +103,26 @@ def new_lmm(tower: CLIPVisionModel, seed: int) -> LlavaForConditionalGeneration:
         image_seq_length=(SIZE // PATCH) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
+    like_attends_to_like(model)
     model.model.vision_tower.load_state_dict(tower.state_dict())
     for name, value in (("pad", PAD), ("bos", BOS), ("eos", EOS)):
         setattr(model.generation_config, f"{name}_token_id", ids[value])
     return model
+
+
+@torch.no_grad()
+def like_attends_to_like(model: LlavaForConditionalGeneration, copied: float = 0.4) -> None:
+    """Start attention where training would take long to get: keys equal queries, values are copied.
+
+    The word `boat` then looks at image tokens that show a boat from the first step. Mimetic
+    initialisation (Trockman and Kolter 2023, arXiv 2305.09828), without its position part.
+    """
+    for block in model.model.language_model.layers:
+        attention = block.self_attn
+        torch.nn.init.orthogonal_(attention.q_proj.weight)
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
+        torch.nn.init.orthogonal_(attention.v_proj.weight)
+        attention.o_proj.weight.copy_(copied * attention.v_proj.weight.T)

@@ -89,7 +89,7 @@ def packed_logits(model: LlavaForConditionalGeneration, packed: Packed) -> Tenso
 
 
 def _mask(packed: Packed, n_image: int) -> Tensor:
-    """`(b, 1, t, t)` bool: prefix for those that see, own segment for all, never the future."""
+    """`(b, 1, t, t)`, 0 or very negative: prefix for those that see, own segment for all, never the future."""
     n, prefix = packed.ids.shape[0], 1 + n_image
     segment = torch.cat([torch.zeros(n, prefix, dtype=torch.long), packed.segment], 1)
     sees = torch.cat([torch.ones(n, prefix, dtype=torch.bool), packed.sees], 1)
@@ -98,23 +98,36 @@ def _mask(packed: Packed, n_image: int) -> Tensor:
     is_prefix = torch.arange(total) < prefix
     visible = own | (is_prefix[None, None, :] & sees[:, :, None])
     visible |= torch.arange(total)[None, None, :] == 0  # BOS is always there
-    return (visible & torch.ones(total, total, dtype=torch.bool).tril())[:, None]
+    visible &= torch.ones(total, total, dtype=torch.bool).tril()
+    return torch.where(visible, 0.0, torch.finfo(torch.float32).min)[:, None]
 
 
-def training_batch(pictures: Pictures, rng: np.random.Generator, n_image: int) -> Packed:
-    """Some pictures as they are with questions of every form, some highlighted."""
-    rows = rng.integers(len(pictures), size=PICTURES_A_STEP + HIGHLIGHTS_A_STEP)
-    images = pictures.images[rows]
-    asked = []
+def training_batches(
+    pictures: Pictures, rng: np.random.Generator, n_image: int
+) -> tuple[Packed, Packed]:
+    """Pictures as they are with questions of every form, and highlighted ones with what is lit."""
+    rows = rng.integers(len(pictures), size=PICTURES_A_STEP)
+    asked = [
+        list(picture_questions(pictures.scenes[row], pictures.cover[row], rng)) for row in rows
+    ]
+    plain = pack(pixel_values(pictures.images[rows]), asked, n_image)
+    rows = rng.integers(len(pictures), size=HIGHLIGHTS_A_STEP)
+    images, asked = pictures.images[rows], []
     for i, row in enumerate(rows):
-        cover = pictures.cover[row]
-        if i < PICTURES_A_STEP:
-            asked.append(list(picture_questions(pictures.scenes[row], cover, rng)))
-        else:
-            lit = random_highlight(cover, rng)
-            images[i] = highlighted(images[i], lit)
-            asked.append(highlight_questions(cover, lit, rng))
-    return pack(pixel_values(images), asked, n_image)
+        lit = random_highlight(pictures.cover[row], rng)
+        images[i] = highlighted(images[i], lit)
+        asked.append(highlight_questions(pictures.cover[row], lit, rng))
+    return plain, pack(pixel_values(images), asked, n_image)
+
+
+def _loss(model: LlavaForConditionalGeneration, batches: tuple[Packed, Packed]) -> Tensor:
+    """Cross entropy of answers and their ends, all questions alike."""
+    logits, targets = [], []
+    for packed in batches:
+        wanted = packed.target != IGNORED
+        logits.append(packed_logits(model, packed)[wanted])
+        targets.append(packed.target[wanted])
+    return nn.functional.cross_entropy(torch.cat(logits), torch.cat(targets))
 
 
 def train_language(
@@ -122,7 +135,7 @@ def train_language(
     pictures: Pictures,
     steps: int,
     seed: int,
-    lr: float = 1.5e-3,
+    lr: float = 2e-3,
     said: Callable[[int, float], None] = lambda step, loss: None,
 ) -> LlavaForConditionalGeneration:
     """Train everything behind the tower. Loss on answers and their end alone."""
@@ -136,10 +149,7 @@ def train_language(
     )
     n_image = model.config.image_seq_length
     for step in range(steps):
-        packed = training_batch(pictures, rng, n_image)
-        logits = packed_logits(model, packed)
-        wanted = packed.target != IGNORED
-        loss = nn.functional.cross_entropy(logits[wanted], packed.target[wanted])
+        loss = _loss(model, training_batches(pictures, rng, n_image))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)

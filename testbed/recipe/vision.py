@@ -79,7 +79,7 @@ def train_tower(
     )
     weight = _positive_weight()
     for step in range(steps):
-        pixels, target = _vision_batch(pictures, rng.integers(len(pictures), size=batch), rng)
+        pixels, target = vision_batch(pictures, rng.integers(len(pictures), size=batch), rng)
         logits = head(patches(tower, pixels))
         loss = nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
         optimizer.zero_grad()
@@ -91,7 +91,7 @@ def train_tower(
     return tower.eval(), head.eval()
 
 
-def _vision_batch(
+def vision_batch(
     pictures: Pictures, rows: np.ndarray, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """A third of the pictures are highlighted, so that 'lit' can be seen."""

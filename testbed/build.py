@@ -1,0 +1,127 @@
+"""`lmmsae-eval testbed build`: from drawn pictures to shipped weights, on two CPU cores."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from transformers import CLIPModel, CLIPVisionModel, LlavaForConditionalGeneration
+
+    from .recipe.pictures import Pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Fixed step counts and seeds: the same weights on the same CPU and thread count."""
+
+    pictures: int = 24_000
+    vision_steps: int = 2_400
+    language_steps: int = 3_000
+    clip_steps: int = 900
+    seed: int = 0
+
+
+class Says(Protocol):
+    """Told, now and then, how far a stage is."""
+
+    def __call__(self, stage: str, step: int, steps: int, loss: float) -> None: ...
+
+
+def _quiet(stage: str, step: int, steps: int, loss: float) -> None:
+    return None
+
+
+def build(out: Path, recipe: Recipe | None = None, said: Says = _quiet) -> dict[str, object]:
+    """Train all models of the testbed into `out/lmm` and `out/clip`; returns the card's figures.
+
+    The folders appear only when whole: a build that is stopped leaves what was there before.
+    """
+    from .recipe.assembly import new_processor
+    from .recipe.clip import new_clip_processor
+    from .recipe.pictures import draw_random
+
+    recipe = recipe or Recipe()
+    start = time.monotonic()
+    pictures = draw_random(recipe.pictures, seed=recipe.seed + 11)
+    tower, lmm = _lmm(recipe, pictures, said)
+    clip = _clip(recipe, tower, pictures, said)
+    minutes = (time.monotonic() - start) / 60
+    card = {"recipe": asdict(recipe), "minutes": round(minutes, 1), **examine(lmm, clip)}
+    _save(out / "lmm", lmm, new_processor())
+    _save(out / "clip", clip, new_clip_processor())
+    (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    return card
+
+
+def _stage(said: Says, stage: str, steps: int) -> Callable[[int, float], None]:
+    def report(step: int, loss: float) -> None:
+        if not math.isnan(loss) or step + 1 == steps:
+            said(stage, step + 1, steps, loss)
+
+    return report
+
+
+def _lmm(
+    recipe: Recipe, pictures: Pictures, said: Says
+) -> tuple[CLIPVisionModel, LlavaForConditionalGeneration]:
+    from .recipe.assembly import new_lmm
+    from .recipe.language import train_language
+    from .recipe.vision import train_tower
+
+    steps = recipe.vision_steps
+    tower, _ = train_tower(pictures, steps, recipe.seed, said=_stage(said, "vision", steps))
+    steps = recipe.language_steps
+    lmm = train_language(
+        new_lmm(tower, recipe.seed),
+        pictures,
+        steps,
+        recipe.seed,
+        said=_stage(said, "language", steps),
+    )
+    return tower, lmm
+
+
+def _clip(recipe: Recipe, tower: CLIPVisionModel, pictures: Pictures, said: Says) -> CLIPModel:
+    from .recipe.clip import new_clip, train_clip
+
+    steps = recipe.clip_steps
+    model = new_clip(tower, recipe.seed)
+    return train_clip(model, pictures, steps, recipe.seed, said=_stage(said, "clip", steps))
+
+
+def examine(
+    lmm: LlavaForConditionalGeneration, clip: CLIPModel, n: int = 500, seed: int = 77
+) -> dict[str, object]:
+    """Held-out figures: what the models can do and where the priors lead the LMM astray."""
+    from .recipe.clip import label_auroc, recall_at_1
+    from .recipe.exam import accuracy, naming, prior_items, prior_report
+    from .recipe.pictures import draw_random
+
+    pictures = draw_random(n, seed=seed)
+    figures: dict[str, dict[str, float]] = {
+        "accuracy": accuracy(lmm, pictures, seed),
+        "naming": naming(lmm, pictures, seed),
+        "priors": prior_report(prior_items(lmm, max(2, n // 10), seed)),
+        "clip": {"recall at 1 of 100": recall_at_1(clip, pictures), **label_auroc(clip, pictures)},
+    }
+    return {
+        group: {name: round(value, 4) for name, value in values.items()}
+        for group, values in figures.items()
+    }
+
+
+def _save(folder: Path, model: object, processor: object) -> None:
+    half = folder.with_name(folder.name + ".half")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    model.save_pretrained(half)  # type: ignore[attr-defined]
+    processor.save_pretrained(half)  # type: ignore[attr-defined]
+    shutil.rmtree(folder, ignore_errors=True)
+    half.rename(folder)
