@@ -24,7 +24,8 @@ class Entry:
     k: int | None
     l0: float | None
     model: str
-    judge: str
+    judge: str | None
+    """None for a task that asks nobody."""
     created: str
     scores: Mapping[str, Mapping[str, Any]]
     """Metric rows by metric."""
@@ -113,10 +114,12 @@ def _metrics(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _group(parts: Sequence[_Part], metric: Mapping[str, Any]) -> Group:
     entries = [entry for part in parts for entry in _entries(*part)]
-    _, document, _ = parts[0]
+    _, document, task = parts[0]
     revision = document["dataset"].get("revision")
     data = f"{_named(document['dataset'])}{f' at {revision}' if revision else ''}"
-    conditions = f"{_named(document['model'])} on {data}, judged by {_named(document['judge'])}"
+    judge = _judge(task)
+    judged = f", judged by {judge}" if judge else ""
+    conditions = f"{_named(document['model'])} on {data}{judged}"
     return Group(conditions, ranked(entries, metric["name"], metric.get("higher_is_better")))
 
 
@@ -129,9 +132,10 @@ def _entries(
         whole = row["arm"] == "main" and row["concept"] is None
         if whole and (row["task"], row["protocol"]) == (task["name"], task["protocol"]):
             cells.setdefault((row["sae"], row["hookpoint"]), {})[row["metric"]] = row
-    saes = {sae["name"]: sae for sae in document["saes"]}
+    # A name alone may stand for the SAEs of several layers.
+    saes = {(sae["name"], sae.get("hookpoint")): sae for sae in document["saes"]}
     for (sae, hookpoint), scores in cells.items():
-        facts = saes.get(sae, {})
+        facts = saes.get((sae, hookpoint), {})
         yield Entry(
             submission=submission,
             sae=sae or submission.sae,
@@ -140,14 +144,23 @@ def _entries(
             k=facts.get("k"),
             l0=facts.get("l0"),
             model=_named(document["model"]),
-            judge=_named(document["judge"]),
+            judge=_judge(task),
             created=document["created"][:10],
             scores=scores,
         )
 
 
 def _named(part: Mapping[str, Any]) -> str:
-    return next((str(part[k]) for k in ("name", "id", "requested") if part.get(k)), "none")
+    return next((str(part[k]) for k in ("name", "id") if part.get(k)), "unnamed")
+
+
+def _judge(task: Mapping[str, Any]) -> str | None:
+    """Who judged: part of what a judged task's runs must share to be compared."""
+    judge = task["comparability"].get("judge")
+    if not isinstance(judge, dict):
+        return None
+    requested, provider = str(judge.get("requested", "")), str(judge.get("provider", ""))
+    return requested if requested.startswith(provider) else f"{provider} {requested}"
 
 
 def _sort_value(entry: Entry, metric: str, higher_is_better: bool | None) -> tuple[bool, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.identity import file_sha256
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.registry import TASKS
-from lmmsae_eval.harness.rundir import Run
+from lmmsae_eval.harness.rundir import Run, load_run
 from lmmsae_eval.harness.runner import Plan, PlannedTask, execute
 from lmmsae_eval.harness.statistics import mean_interval
 from lmmsae_eval.harness.task import (
@@ -115,35 +116,64 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 MakeRun = Callable[..., Run]
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Runs as they were made, once a session. To be copied, not changed."""
+    found: dict[str, Path] = {}
+
+    def make(*how: Any, **plan: Any) -> Path:
+        key = repr((how, sorted(plan.items())))
+        if key not in found:
+            found[key] = _execute(tmp_path_factory.mktemp("made"), *how, **plan).path
+        return found[key]
+
+    return make
+
+
 @pytest.fixture
-def make_run(tmp_path: Path) -> MakeRun:
-    """`make_run(mean=.5, seed=0, protocol="strict", task=Toy, folder="runs", **of the plan)`."""
+def make_run(made: Callable[..., Path], tmp_path: Path) -> MakeRun:
+    """`make_run(mean=.5, protocol="strict", task=Toy, judge="labels", **of the plan)`."""
 
     def make(
         mean: float = 0.5,
-        seed: int = 0,
         protocol: str = "strict",
         task: type[Task[float]] = Toy,
         folder: str = "runs",
+        judge: str | None = "labels",
         **plan: Any,
     ) -> Run:
-        context = Context(mean, ArtefactStore(None), SilentProgress(), protocol, seed)
-        settings: dict[str, Any] = {
-            "identity": {"sae": mean},
-            "comparability": {"model": "abc"},
-            "model": {"name": "testbed"},
-            "dataset": {"name": "testbed", "revision": "r1"},
-            "judge": {"name": "labels"},
-            "saes": [
-                {"name": f"toy-sae-{i}", "hookpoint": f"model.layers.{i}", "k": 4, "l0": 3.9}
-                for i in (1, 3)
-            ],
-            "seed": seed,
-        }
-        planned = PlannedTask(task(), context)
-        return execute(Plan([planned], tmp_path / folder, **{**settings, **plan}))
+        source = made(mean, protocol, task, judge, **plan)
+        target = tmp_path / folder / source.name
+        if not target.exists():
+            shutil.copytree(source, target)
+        return load_run(target)
 
     return make
+
+
+def _execute(
+    folder: Path,
+    mean: float,
+    protocol: str,
+    task: type[Task[float]],
+    judge: str | None,
+    **plan: Any,
+) -> Run:
+    context = Context(mean, ArtefactStore(None), SilentProgress(), protocol)
+    asked = {"judge": {"provider": "testbed", "requested": judge}} if judge else {}
+    settings: dict[str, Any] = {
+        "identity": {"sae": mean, "judge": judge},
+        "comparability": {"model": "abc"},
+        "model": {"name": "testbed"},
+        "dataset": {"name": "testbed", "revision": "r1"},
+        "judge": asked.get("judge", {}),
+        "saes": [
+            {"name": f"toy-sae-{i}", "hookpoint": f"model.layers.{i}", "k": 4, "l0": 3.9}
+            for i in (1, 3)
+        ],
+    }
+    planned = PlannedTask(task(), context, comparability=asked)
+    return execute(Plan([planned], folder, **{**settings, **plan}))
 
 
 @pytest.fixture

@@ -90,7 +90,18 @@ def test_versions_are_never_mixed_and_the_newest_is_first(
     assert [table.version for table in tables_of(board)] == [2, 1]
 
 
-@pytest.mark.parametrize("part", ["model", "data revision", "judge"])
+def test_another_judge_is_another_list(make_run: Any, board: Path) -> None:
+    for judge in ("labels", "openai/gpt-4o", None):
+        submit(make_run(judge=judge), board)
+    (table,) = tables_of(board)
+    assert [(g.conditions, g.entries[0].judge) for g in table.groups] == [
+        ("testbed on testbed at r1, judged by testbed labels", "testbed labels"),
+        ("testbed on testbed at r1, judged by testbed openai/gpt-4o", "testbed openai/gpt-4o"),
+        ("testbed on testbed at r1", None),
+    ]
+
+
+@pytest.mark.parametrize("part", ["model", "data revision"])
 def test_what_is_not_comparable_is_listed_apart(make_run: Any, board: Path, part: str) -> None:
     submit(make_run(0.3), board)
     submit(make_run(0.6, comparability={part: "another"}), board)

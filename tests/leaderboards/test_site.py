@@ -36,7 +36,7 @@ def test_every_entry_shows_rank_score_interval_n_coverage_and_conditions(
         f"{row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]",
         "23 96% 23/24",
         "4 3.9",
-        "labels testbed verified",
+        "testbed labels testbed verified",
         run.id,
         run.document["created"][:10],
         f"layer {row['layer']} {row['hookpoint']}",
@@ -82,7 +82,7 @@ def test_without_a_board_there_is_no_page(board: Path) -> None:
 def attacked(make_run: Any) -> Any:
     return make_run(
         model={"name": ATTACK},
-        judge={"name": ATTACK},
+        judge=ATTACK,
         dataset={"name": ATTACK, "revision": ATTACK},
         saes=[{"name": f"toy-sae-{i}", "k": ATTACK, "l0": [ATTACK]} for i in (1, 3)],
     )

@@ -67,9 +67,10 @@ def test_the_index_says_its_schema_and_the_tier(make_run: Any, board: Path) -> N
 
 
 def test_judges_replies_travel_along_compressed(make_run: Any, board: Path, tamper: Any) -> None:
-    run = make_run(judge={"name": "asked", "calls": 1})
+    run = make_run()
     (run.path / "judge.jsonl").write_text('{"reply": "1"}\n')
-    folder = board / submit(tamper.reseal(run), board).path
+    tamper.run(run, lambda document: document["judge"].update(calls=1))
+    folder = board / submit(run, board).path
     assert gzip.decompress((folder / "judge.jsonl.gz").read_bytes()) == b'{"reply": "1"}\n'
 
 
@@ -96,7 +97,7 @@ def test_a_run_on_the_board_can_not_be_replaced_by_another_outcome(
     make_run: Any, board: Path
 ) -> None:
     submit(make_run(0.5), board)
-    otherwise = make_run(0.6, folder="elsewhere", identity={"sae": 0.5})
+    otherwise = make_run(0.6, folder="elsewhere", identity={"sae": 0.5, "judge": "labels"})
     assert "never changed" in refused(otherwise, board, "LB013")
 
 
