@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ...sae.lmm import Prompt
+from .labels import VocabularyLabeller
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from ...harness.progress import Progress, Step
     from ...sae.lmm import LMM
+    from .labels import ConceptLabeller
 
 FLOOR = math.log(1e-3)
 """No picture counts against a label more than this, so that one odd exemplar is no veto."""
@@ -75,7 +77,8 @@ class SelfExplainer:
         self, lmm: LMM, question: str, vocabulary: Mapping[str, str], unclear: str = "unclear"
     ) -> None:
         self._lmm, self._question = lmm, question
-        self._vocabulary, self._unclear = vocabulary, unclear
+        self._labeller: ConceptLabeller = VocabularyLabeller(vocabulary)
+        self._unclear = unclear
         self._answers = [*vocabulary, unclear]
         about = [lmm.identity, question, sorted(vocabulary.items()), unclear, FLOOR]
         self.identity = json.dumps(["self, sum of log-probabilities/1", *about])
@@ -149,7 +152,8 @@ class SelfExplainer:
     def _explanation(self, answer: str, detail: dict[str, Any]) -> Explanation:
         if answer == self._unclear:
             return Explanation("unscorable", text=answer, reason="refused", detail=detail)
-        return Explanation("ok", answer, answer, self._vocabulary[answer], detail=detail)
+        concept = self._labeller.concept(answer)
+        return Explanation("ok", answer, answer, concept, detail=detail)
 
 
 def normalised(reply: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from lmmsae_eval.harness.progress import SilentProgress
+from lmmsae_eval.sae.lmm import LMM
+from lmmsae_eval.sae.topk import TopK, TrainedSae
 from lmmsae_eval.tasks.features import stream
 from lmmsae_eval.tasks.features.exemplars import (
     Survey,
@@ -18,6 +20,7 @@ from lmmsae_eval.tasks.features.exemplars import (
     save_surveys,
     survey_images,
 )
+from lmmsae_eval.tasks.features.explain import SelfExplainer
 from lmmsae_eval.tasks.features.masks import token_mask
 
 
@@ -173,3 +176,22 @@ def test_many_live_latents_are_sampled_by_the_seed() -> None:
     assert chosen == sorted(sample_latents(live, 200, seed=0))
     assert chosen != sample_latents(live, 200, seed=1)
     assert sample_latents(live[:7], 200, seed=0) == live[:7]
+
+
+def test_a_real_llava_can_be_surveyed_and_explains_in_its_own_words(
+    world: Any, tiny_lmm: LMM
+) -> None:
+    """Plumbing only: the model knows nothing, but its boxes must lie on the original pixels."""
+    random = TopK.random(16, tiny_lmm.d_model, 2, seed=0)
+    sae = TrainedSae("random", tiny_lmm.hookpoint(2), random)
+    images = world.Drawn(6)
+    one = survey_images(tiny_lmm, [sae], images, seed=0, progress=SilentProgress())[0]
+    boxes = one.boxes(0)
+    assert boxes.shape == (144, 4)
+    assert (boxes.min(), boxes.max()) == (0, world.side)
+    assert token_mask(boxes, np.arange(144), images.size).all()
+    assert one.fired_tokens.sum() == 6 * 144 * 2
+    role = SelfExplainer(tiny_lmm, "what is this", {"boat": "object", "sea": "scene"}, "no")
+    said = role.explain([[images.image(0), images.image(1)]], SilentProgress())[0]
+    assert said.status in ("ok", "unscorable")
+    assert said.label in ("boat", "sea", None)
