@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..harness.rundir import Run
@@ -30,7 +30,7 @@ def facts(run: Run) -> list[Fact]:
     document = run.document
     parts = [
         _described("Model", document.get("model")),
-        _described("Judge", document.get("judge")),
+        _judge(document.get("judge")),
         _described("Data", document.get("dataset")),
         Fact("Protocol", _protocols(run)),
         Fact("Seed", str(document.get("seed", "unknown"))),
@@ -97,11 +97,20 @@ def _described(label: str, part: Mapping[str, Any] | None) -> Fact:
     rest = [
         f"{key.replace('_', ' ')} {plain(value)}"
         for key, value in part.items()
-        if key not in (named, *_NOTES)
+        if key not in (named, "provider", *_NOTES)
         and value not in (None, "", [], {})
         and not isinstance(value, dict)
     ]
     return Fact(label, plain(part[named]) if named else "unnamed", " · ".join(rest))
+
+
+def _judge(judge: Mapping[str, Any] | None) -> Fact:
+    """`testbed labels`, but `openai/gpt-4o` without saying openai twice."""
+    fact = _described("Judge", judge)
+    provider = str((judge or {}).get("provider") or "")
+    if fact.value.startswith(provider):
+        return fact
+    return replace(fact, value=f"{provider} {fact.value}")
 
 
 def _protocols(run: Run) -> str:

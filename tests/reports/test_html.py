@@ -155,18 +155,20 @@ def test_a_limited_run_says_so(run: Run, tmp_path: Path) -> None:
     assert "limit 3" in text
 
 
-def test_the_page_opens_in_a_browser_without_a_word_on_the_console(
-    browser: Any, page: Path, run: Run
-) -> None:
-    opened = browser.open(page)
+@pytest.fixture(scope="session")
+def opened(browser: Any, page: Path) -> Any:
+    """The page in a browser."""
+    return browser.open(page)
+
+
+def test_the_page_opens_in_a_browser_without_a_word_on_the_console(opened: Any, run: Run) -> None:
     assert opened.console == []
     assert f"<title>{run.id} · lmmsae-eval</title>" in opened.dom
     assert len(visible(opened.dom)) == 95
     assert '<form id="filter">' in opened.dom
 
 
-def test_the_browser_runs_nothing_that_an_explanation_says(browser: Any, page: Path) -> None:
-    opened = browser.open(page)
+def test_the_browser_runs_nothing_that_an_explanation_says(opened: Any) -> None:
     assert "owned</title>" not in opened.dom
     assert "latent 7: &lt;script&gt;" in opened.dom
 
@@ -189,7 +191,6 @@ def test_even_a_script_that_got_onto_the_page_would_not_run(
         ("#hookpoint=layer+4+(model.layers.3)&q=BOAT", 4, "4 of 95"),
         ("#q=latent+7", 3, "3 of 95"),
         ("#q=no+such+thing", 0, "0 of 95"),
-        ("#scores", 95, "95 of 95"),
     ],
 )
 def test_the_filter_shows_what_its_address_asks_for(

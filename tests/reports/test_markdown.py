@@ -109,6 +109,21 @@ def test_a_run_of_an_earlier_schema_with_little_in_it_still_has_facts(run: Run) 
 
 
 @pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ({"provider": "testbed", "requested": "labels"}, "testbed labels"),
+        ({"provider": "openai", "requested": "openai/gpt-4o", "calls": 3}, "openai/gpt-4o"),
+        ({"provider": "replay", "requested": ["openai/a", "b"]}, "replay openai/a, b"),
+        ({}, "none"),
+    ],
+)
+def test_the_judge_is_named_with_its_provider(run: Run, judge: object, said: str) -> None:
+    document = {**run.document, "judge": judge}
+    found = {fact.label: fact.value for fact in facts(replace(run, document=document))}
+    assert found["Judge"] == said
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (None, "–"),
