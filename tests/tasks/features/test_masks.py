@@ -25,6 +25,7 @@ BOXES = np.array([[x, y, x + 4, y + 4] for y in (0, 4, 8) for x in (0, 4, 8)], n
 SIZE = (12, 12)
 
 
+@settings(deadline=None)
 @given(MASKS, MASKS)
 def test_iou_is_symmetric_and_between_0_and_1(a: np.ndarray, b: np.ndarray) -> None:
     found = iou(a, b)
@@ -32,6 +33,7 @@ def test_iou_is_symmetric_and_between_0_and_1(a: np.ndarray, b: np.ndarray) -> N
     assert found is None or 0 <= found <= 1
 
 
+@settings(deadline=None)
 @given(MASKS, MASKS)
 def test_iou_is_1_only_for_equal_masks_and_none_only_for_two_empty_ones(
     a: np.ndarray, b: np.ndarray
@@ -41,6 +43,7 @@ def test_iou_is_1_only_for_equal_masks_and_none_only_for_two_empty_ones(
     assert (found == 1) == (a.any() and bool((a == b).all()))
 
 
+@settings(deadline=None)
 @given(MASKS, MASKS)
 def test_iou_is_0_exactly_when_masks_do_not_meet(a: np.ndarray, b: np.ndarray) -> None:
     if a.any() or b.any():
@@ -77,12 +80,14 @@ def test_boxes_that_reach_beyond_the_image_are_cut() -> None:
     assert mask.sum() == 8
 
 
+@settings(deadline=None)
 @given(MASKS, st.integers(0, 1000))
 def test_a_rolled_mask_keeps_its_area(mask: np.ndarray, seed: int) -> None:
     moved = rolled(mask, np.random.default_rng(seed))
     assert moved.sum() == mask.sum()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_a_small_rolled_mask_never_stays_in_place(seed: int) -> None:
     mask = np.zeros((12, 12), bool)
@@ -96,6 +101,7 @@ def test_rolling_is_fixed_by_the_seed() -> None:
     assert (first == second).all()
 
 
+@settings(deadline=None)
 @given(MASKS)
 def test_cover_counts_pixels_by_box(truth: np.ndarray) -> None:
     inside, area = cover(truth, BOXES)
@@ -104,7 +110,7 @@ def test_cover_counts_pixels_by_box(truth: np.ndarray) -> None:
     assert inside[4] == truth[4:8, 4:8].sum()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(MASKS)
 def test_no_other_set_of_tokens_beats_the_best_one(truth: np.ndarray) -> None:
     best = iou(token_mask(BOXES, best_tokens(truth, BOXES), SIZE), truth) or 0.0

@@ -51,7 +51,7 @@ def stream_through(entries: Entries, n_images: int, group: int, size: int = 3) -
     return selector, store
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 50))
 def test_the_gallery_holds_the_best_images_with_all_their_tokens(
     seed: int, n_images: int, group: int
