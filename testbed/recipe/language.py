@@ -136,16 +136,20 @@ def train_language(
     steps: int,
     seed: int,
     lr: float = 2e-3,
+    horizon: int | None = None,
     said: Callable[[int, float], None] = lambda step, loss: None,
 ) -> LlavaForConditionalGeneration:
-    """Train everything behind the tower. Loss on answers and their end alone."""
+    """One cycle of everything behind the tower, loss on answers and their end alone.
+
+    The learning rate falls to nothing at `horizon` (default: the last step).
+    """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model.model.vision_tower.requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / 100, 1 - step / steps)
+        optimizer, lambda step: min((step + 1) / 100, 1 - step / (horizon or steps))
     )
     n_image = model.config.image_seq_length
     for step in range(steps):

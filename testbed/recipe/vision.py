@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from .pictures import PIXELS_A_PATCH, Pictures, highlighted, pixel_values, rando
 WIDTH = 128
 POSITIVE_WEIGHT = {"object": 4.0, "part": 4.0, "texture": 2.0}
 """Small labels are rare among patches: without a weight they are learned last or never."""
+SHAPES = ("object", "part")
+"""Their labels span patches and are the last to be learned: a second cycle lets them count double."""
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -55,40 +57,48 @@ def patches(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
     return tower(pixel_values=pixels).last_hidden_state[:, 1:]
 
 
-def _positive_weight() -> Tensor:
-    weights = [POSITIVE_WEIGHT.get(concept, 1.0) for concept in VOCABULARY.values()]
-    return torch.tensor([*weights, 1.0])
+def new_head() -> nn.Linear:
+    """The patch probe: one logit a label, then 'lit'."""
+    return nn.Linear(WIDTH, len(INDEX) + 1)
 
 
 def train_tower(
+    tower: CLIPVisionModel,
+    head: nn.Linear,
     pictures: Pictures,
     steps: int,
     seed: int,
     batch: int = 32,
     lr: float = 2e-3,
+    shapes: float = 1.0,
     said: Callable[[int, float], None] = lambda step, loss: None,
-) -> tuple[CLIPVisionModel, nn.Linear]:
-    """The tower and its linear patch probe (labels, then 'lit')."""
-    torch.manual_seed(seed)
+) -> None:
+    """One cycle: warm up, then down to nothing. The tower and its patch probe learn in place."""
     rng = np.random.default_rng(seed)
-    tower, head = new_tower(), nn.Linear(WIDTH, len(INDEX) + 1)
     parameters = [*tower.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / 100, 1 - step / steps)
     )
-    weight = _positive_weight()
+    positive = _weights(POSITIVE_WEIGHT)
+    each = _weights(dict.fromkeys(SHAPES, shapes))
     for step in range(steps):
         pixels, target = vision_batch(pictures, rng.integers(len(pictures), size=batch), rng)
         logits = head(patches(tower, pixels))
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=positive, weight=each
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         said(step, math.nan if step % 50 else loss.item())
-    return tower.eval(), head.eval()
+
+
+def _weights(by_concept: Mapping[str, float]) -> Tensor:
+    """A weight a label, 1 where none is given and for 'lit'."""
+    return torch.tensor([*(by_concept.get(concept, 1.0) for concept in VOCABULARY.values()), 1.0])
 
 
 def vision_batch(
