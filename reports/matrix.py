@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .table import ScoreRow
+from .table import ScoreRow, headline
 
 By = Literal["concept", "arm"]
 
@@ -38,6 +38,8 @@ class Matrix:
     metric: str
     title: str
     description: str
+    headline: bool
+    """To be shown without asking."""
     columns: list[Column]
     rows: list[tuple[str, list[ScoreRow | None]]]
     """(concept or arm, one cell per column; None where the run has no such number)."""
@@ -48,7 +50,9 @@ def matrices(rows: Sequence[ScoreRow], by: By) -> list[Matrix]:
     split = [row for row in rows if _belongs(row, by)]
     parted = {row.metric for row in split if _is_part(row, by)}
     metrics = dict.fromkeys(row.metric for row in split if row.metric in parted)
-    return [_matrix([row for row in split if row.metric == metric], by) for metric in metrics]
+    shown = {row.metric for row in headline(rows)}
+    grids = [_matrix([row for row in split if row.metric == m], by, m in shown) for m in metrics]
+    return sorted(grids, key=lambda grid: not grid.headline)
 
 
 def _belongs(row: ScoreRow, by: By) -> bool:
@@ -60,7 +64,7 @@ def _is_part(row: ScoreRow, by: By) -> bool:
     return row.arm != "main" if by == "arm" else row.concept is not None
 
 
-def _matrix(rows: Sequence[ScoreRow], by: By) -> Matrix:
+def _matrix(rows: Sequence[ScoreRow], by: By, shown: bool) -> Matrix:
     several = _several_saes_a_hookpoint(rows)
     cells = {(_label(row, by), _column(row, several)): row for row in rows}
     columns = list(dict.fromkeys(column for _, column in cells))
@@ -69,7 +73,7 @@ def _matrix(rows: Sequence[ScoreRow], by: By) -> Matrix:
     )
     grid = [(label, [cells.get((label, column)) for column in columns]) for label in labels]
     first = rows[0]
-    return Matrix(by, first.metric, first.title, first.description, columns, grid)
+    return Matrix(by, first.metric, first.title, first.description, shown, columns, grid)
 
 
 def _label(row: ScoreRow, by: By) -> str:

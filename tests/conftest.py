@@ -139,7 +139,7 @@ class Browser:
         profile = tempfile.mkdtemp(dir=self.profiles)
         url = page.resolve().as_uri() + state
         command = [self.program, *_CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return Page(done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line])
 
 

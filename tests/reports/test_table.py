@@ -98,7 +98,7 @@ def test_concepts_go_down_and_hookpoints_across_with_the_whole_first(run: Run) -
 def test_controls_stand_below_the_main_arm(run: Run) -> None:
     score, share = matrices(score_rows(run), "arm")
     assert [label for label, _ in score.rows] == ["main", "shuffled", "untrained"]
-    assert share.metric == "share"
+    assert (share.metric, share.headline, score.headline) == ("share", False, True)
 
 
 def test_a_number_that_the_run_lacks_leaves_an_empty_cell(run: Run) -> None:
