@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from lmmsae_eval.errors import UsageError
 from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.sae.lmm import Batch, NotInModelError, Prompt, TokenKind
 from lmmsae_eval.sae.load import load_lmm
@@ -28,12 +25,8 @@ from lmmsae_eval.testbed.planted import (
 from lmmsae_eval.testbed.planted.provider import KnownQuestions
 from lmmsae_eval.testbed.planted.readout import EVIDENCE, PRIOR
 from lmmsae_eval.testbed.planted.weights import N_LATENTS
-from lmmsae_eval.testbed.recipe.pictures import highlighted
-from lmmsae_eval.testbed.recipe.words import highlight_questions, highlight_text
-from lmmsae_eval.testbed.world.labels import LABELS, PRIORS, VOCABULARY, prior_of
-from lmmsae_eval.testbed.world.render import coverage, render
+from lmmsae_eval.testbed.world.labels import PRIORS, VOCABULARY, prior_of
 from lmmsae_eval.testbed.world.scene import random_scene
-from PIL import Image
 
 Record = dict[str, str | None]
 WORLD = PlantedTestbed()
@@ -47,9 +40,9 @@ def lmm() -> PlantedLMM:
 
 @pytest.fixture(scope="module")
 def questions() -> KnownQuestions:
-    """Every fourth family of the dev questions: all kinds, all priors."""
+    """Every seventh family of the dev questions: all kinds, all priors."""
     asked = WORLD.questions("dev")
-    asked.records = [record for record in asked.records if int(record["set_id"] or 0) % 4 == 1]
+    asked.records = [record for record in asked.records if int(record["set_id"] or 0) % 7 == 1]
     return asked
 
 
@@ -115,49 +108,6 @@ def test_both_ways_to_the_subject_lead_to_the_same_one() -> None:
     assert testbed.load_lmm() is load_lmm("testbed:planted")
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, len(PICTURES) - 1), st.integers(1, 143), st.integers(0, 2**31 - 1))
-def test_a_picture_is_known_by_its_lit_patches(index: int, n_lit: int, seed: int) -> None:
-    lit = np.zeros(144, bool)
-    lit[np.random.default_rng(seed).choice(144, n_lit, replace=False)] = True
-    picture = PICTURES.image(index)
-    dimmed = Image.fromarray(highlighted(np.asarray(picture), lit))
-
-    whole, sight = (WORLD.load_lmm().known.find(image) for image in (picture, dimmed))
-
-    assert sight.scene == whole.scene == PICTURES.scenes[index]
-    assert (sight.lit == lit).all()
-    assert whole.lit.all()
-    assert sight.key == whole.key
-
-
-def test_an_edited_figure_is_told_from_its_original_by_what_is_dimmed(lmm: PlantedLMM) -> None:
-    original = next(scene for scene in PICTURES.scenes if len(scene.things) >= 2)
-    edited = original.without(original.things[0].name)
-    lit = render(original).mask(original.things[1].name).reshape(12, 8, 12, 8).any((1, 3)).ravel()
-    for scene in (original, edited):
-        lmm.known.add(scene, Image.fromarray(render(scene).image))
-
-    for scene in (original, edited):
-        dimmed = Image.fromarray(highlighted(render(scene).image, lit))
-        assert lmm.known.find(dimmed).scene == scene
-
-
-@pytest.mark.parametrize(
-    "stranger",
-    [
-        Image.fromarray(render(random_scene(np.random.default_rng(987))).image),
-        Image.new("RGB", (96, 96)),
-        Image.new("L", (40, 40), 7),
-    ],
-)
-def test_a_picture_from_elsewhere_is_refused_with_a_next_step(
-    lmm: PlantedLMM, stranger: Image.Image
-) -> None:
-    with pytest.raises(UsageError, match="take images and questions from testbed:planted"):
-        lmm.prepare([Prompt("is there a boat ?", stranger)])
-
-
 def test_the_residual_is_the_true_features_plus_ever_less_noise(lmm: PlantedLMM) -> None:
     batch = lmm.prepare([Prompt("is there a boat ?", PICTURES.image(i)) for i in range(8)])
     hookpoints = [lmm.hookpoint(f"model.layers.{i}") for i in range(lmm.n_layers)]
@@ -166,27 +116,6 @@ def test_the_residual_is_the_true_features_plus_ever_less_noise(lmm: PlantedLMM)
         read = x[:, 1:] @ planted().dual.T
         assert torch.allclose(read, batch.extra["values"][:, 1:], atol=1e-5)
         assert (x @ planted().noise.T).std() == pytest.approx(level, rel=0.03)
-
-
-def test_patches_carry_the_labels_that_cover_half_of_them(lmm: PlantedLMM) -> None:
-    batch = lmm.prepare([Prompt("", PICTURES.image(0))])
-    share = coverage(render(PICTURES.scenes[0]).maps) / 64
-
-    values = batch.extra["values"][0, 1:, : len(VOCABULARY)].numpy()
-
-    assert (values == np.where(share >= 0.5, share, 0)).all()
-    assert batch.boxes[0][13].tolist() == [8, 8, 16, 16]
-
-
-def test_an_image_token_has_read_no_word_of_the_question(lmm: PlantedLMM) -> None:
-    texts = ("", "is there a boat ?", "what is highlighted ?")
-    residuals = []
-    for text in texts:
-        batch = lmm.prepare([Prompt(text, PICTURES.image(1))])
-        residuals.append(capture(lmm, batch, [lmm.hookpoint(1)])[lmm.hookpoint(1)][0, :145])
-
-    assert torch.equal(residuals[0], residuals[1])
-    assert torch.equal(residuals[0], residuals[2])
 
 
 def test_a_batch_answers_as_its_prompts_do_alone(lmm: PlantedLMM) -> None:
@@ -236,7 +165,7 @@ def test_the_untouched_subject_is_wrong_exactly_where_a_prior_outweighs_the_evid
         if (margin > 0) != true:
             wrong[str(record["kind"])] += 1
 
-    assert min(wrong.values()) >= 15
+    assert min(wrong.values()) >= 8
 
 
 def test_taking_the_causal_latents_away_mends_every_wrong_answer_and_breaks_none(
@@ -290,41 +219,6 @@ def test_priors_are_strong_on_their_share_of_pictures() -> None:
         scenes = [random_scene(rng, prior.scene, things=()) for _ in range(400)]
         strong = np.mean([prior_pull(prior, s) * PRIOR > EVIDENCE for s in scenes])
         assert strong == pytest.approx(prior.strength, abs=0.08)
-
-
-def test_a_highlight_is_named_as_training_text_names_it(lmm: PlantedLMM) -> None:
-    rng = np.random.default_rng(6)
-    seen = set()
-    for i in range(len(PICTURES)):
-        cover = coverage(render(PICTURES.scenes[i]).maps)
-        label = rng.choice(np.flatnonzero((cover >= 32).sum(0) >= 2))
-        lit = (cover[:, label] >= 32) if i % 4 else (rng.random(144) < 0.15)
-        image = Image.fromarray(highlighted(np.asarray(PICTURES.image(i)), lit))
-        wanted = {q.text: q.answer for q in highlight_questions(cover, lit, rng)}
-        prompts = [Prompt(text, image) for text in wanted]
-
-        assert lmm.generate(lmm.prepare(prompts), 8) == list(wanted.values())
-        seen.add(wanted[highlight_text()])
-
-    assert len(seen) > 8
-    assert "unclear" in seen
-
-
-def test_open_questions_are_answered_and_others_are_unclear(lmm: PlantedLMM) -> None:
-    index, scene = next((i, s) for i, s in enumerate(PICTURES.scenes) if s.things)
-    thing = scene.things[0]
-    absent = next(name for name in LABELS["object"] if scene.thing(name) is None)
-    answers = {
-        f"what colour is the {thing.name} ?": thing.colour,
-        f"what is the {thing.name} made of ?": thing.material,
-        "what scene is this ?": scene.name,
-        f"what texture is the {absent} ?": "unclear",
-        "describe the image .": "unclear",
-        "why is a raven like a writing-desk ?": "unclear",
-    }
-    batch = lmm.prepare([Prompt(text, PICTURES.image(index)) for text in answers])
-
-    assert lmm.generate(batch, 8) == list(answers.values())
 
 
 def test_a_label_latent_turned_on_at_the_answer_makes_the_subject_say_the_label(

@@ -148,12 +148,13 @@ def test_attribution_equals_exact_ablation(
 ) -> None:
     hookpoint = lmm.hookpoint(2)
     sae = true_sae(hookpoint, corruption)
-    found = attribute(lmm, asked.batch, hookpoint, sae)
+    few = Batch({}, asked.batch.kinds[:16], [], {k: v[:16] for k, v in asked.batch.extra.items()})
+    found = attribute(lmm, few, hookpoint, sae)
     supports = found.per_latent()
 
     for latent in [*range(N_LABELS, len(FEATURES)), label_latent("sea"), label_latent("boat")]:
         hook = steer(sae, torch.tensor([latent]), 0.0)
-        change = found.metric - yes_no(lmm, asked.batch, {hookpoint: hook}).detach()
+        change = found.metric - yes_no(lmm, few, {hookpoint: hook}).detach()
         assert torch.allclose(change, supports[:, latent], atol=1e-4), FEATURES[latent]
 
 
