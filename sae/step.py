@@ -55,8 +55,12 @@ class Forward:
 
 
 def variance(x: Tensor) -> Tensor:
-    """Sum over tokens of the squared distance from the batch mean: what FVU divides by."""
-    return (x - x.mean(0)).pow(2).sum().clamp_min(torch.finfo(x.dtype).tiny)
+    """Sum over tokens of the squared distance from the batch mean: what FVU divides by.
+
+    Never less than rounding, so that a batch of equal tokens has a finite loss.
+    """
+    rounding = torch.finfo(x.dtype).eps * x.pow(2).sum() + torch.finfo(x.dtype).tiny
+    return torch.maximum((x - x.mean(0)).pow(2).sum(), rounding)
 
 
 @torch.no_grad()

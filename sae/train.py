@@ -85,16 +85,17 @@ def train(
     or once if they are an iterator. Raises `UsageError` for no prompts, no hookpoints, k beyond
     n_latents and an `out` that can't be written.
     """
-    wanted = steps or math.ceil((n_tokens or 1_000_000) / batch_tokens)
-    recipe = Recipe(n_latents, k, tokens, wanted, batch_tokens, lr or Recipe.lr, seed=seed)
     if not hookpoints:
         raise UsageError("no hookpoints to train at; name at least one layer")
-    if min(wanted, batch_tokens, n_latents) < 1:
+    n_tokens = 1_000_000 if n_tokens is None else n_tokens
+    if min(1 if steps is None else steps, n_tokens, batch_tokens, n_latents) < 1:
         raise UsageError("steps, n_tokens, batch_tokens and n_latents must be at least 1")
     if not 1 <= k <= n_latents:
         raise UsageError(
             f"k is {k} but there are {n_latents} latents; choose k from 1 to {n_latents}"
         )
+    steps = math.ceil(n_tokens / batch_tokens) if steps is None else steps
+    recipe = Recipe(n_latents, k, tokens, steps, batch_tokens, lr or Recipe.lr, seed=seed)
     return Training(lmm, hookpoints, recipe, out, progress or Quiet()).run(prompts)
 
 
@@ -114,38 +115,46 @@ class Training:
         self.recipe = recipe
         self.out = out
         self.progress = progress
+        self._metrics = out / "metrics.jsonl"
 
     def run(self, prompts: Iterable[Prompt]) -> list[Path]:
         with told_in_one_line(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(self.out / "config.json", json.dumps(self._config(), indent=1) + "\n")
-            trainers = self._learn(prompts)
-            return [
-                save_sae(trainer.sae, self.out / hookpoint.name, {"hookpoint": hookpoint.name})
-                for hookpoint, trainer in trainers.items()
-            ]
+            self._metrics.write_text("")
+        trainers = self._learn(prompts)
+        return [
+            save_sae(trainer.sae, self.out / hookpoint.name, {"hookpoint": hookpoint.name})
+            for hookpoint, trainer in trainers.items()
+        ]
 
     def _learn(self, prompts: Iterable[Prompt]) -> dict[Hookpoint, TopKTrainer]:
         trainers: dict[Hookpoint, TopKTrainer] = {}
         batches = islice(self._batches(prompts), self.recipe.steps)
-        label = f"training {len(self.hookpoints)} SAEs"
-        with (
-            (self.out / "metrics.jsonl").open("w") as log,
-            self.progress.step(label, self.recipe.steps) as bar,
-        ):
+        n = len(self.hookpoints)
+        label = f"training {n} SAE{'s' * (n > 1)}"
+        with self.progress.step(label, self.recipe.steps) as bar:
             for number, batch in enumerate(batches):
                 trainers = trainers or self._start(batch)
-                lr = learning_rate(self.recipe, number)
-                for hookpoint, trainer in trainers.items():
-                    x = batch.activations[hookpoint]
-                    done = trainer.step(x, lr)
-                    if number % LOG_EVERY == 0 or number == self.recipe.steps - 1:
-                        line = {"step": number, "hookpoint": hookpoint.name, "lr": lr}
-                        log.write(json.dumps(line | measure(trainer, x, batch.kinds, done)) + "\n")
+                self._step(number, batch, trainers)
                 bar.advance()
         if not trainers:
             raise UsageError("no prompts to train on; the image folder or data set is empty")
         return trainers
+
+    def _step(self, number: int, batch: TokenBatch, trainers: dict[Hookpoint, TopKTrainer]) -> None:
+        lr = learning_rate(self.recipe, number)
+        logged = number % LOG_EVERY == 0 or number == self.recipe.steps - 1
+        for hookpoint, trainer in trainers.items():
+            x = batch.activations[hookpoint]
+            done = trainer.step(x, lr)
+            if logged:
+                line = {"step": number, "hookpoint": hookpoint.name, "lr": lr}
+                self._log(line | measure(trainer, x, batch.kinds, done))
+
+    def _log(self, line: dict[str, Any]) -> None:
+        with told_in_one_line(self._metrics), self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
 
     def _batches(self, prompts: Iterable[Prompt]) -> Iterator[TokenBatch]:
         recipe = self.recipe

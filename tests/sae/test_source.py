@@ -54,7 +54,7 @@ def test_activations_are_the_residual_stream_at_those_tokens(linear_lmm: LMM) ->
 
 def test_activations_that_are_not_finite_are_one_line(linear_lmm: LMM) -> None:
     linear_lmm.streams = {"broken": torch.full((7, 8), float("inf"))}  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="NaN or infinity at model.layers.1"):
+    with pytest.raises(UsageError, match=r"NaN or infinity at model\.layers\.1"):
         list(activations(linear_lmm, [Prompt("broken")], [linear_lmm.hookpoint(2)]))
 
 

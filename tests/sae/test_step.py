@@ -134,6 +134,13 @@ def test_decoder_rows_keep_unit_norm() -> None:
     torch.testing.assert_close(trainer.sae.W_dec.norm(dim=1), torch.ones(N))
 
 
+def test_a_batch_of_equal_tokens_does_not_blow_up() -> None:
+    trainer = TopKTrainer(any_sae(4, torch.float32), 1e-2, AuxK(), dead_after=1)
+    for n_tokens in (1, 5):
+        trainer.step(tokens(torch.float32)[:1].expand(n_tokens, -1), 1e-2)
+    assert all(parameter.isfinite().all() for parameter in trainer.sae.tensors)
+
+
 def test_a_latent_is_dead_after_so_many_tokens_without_firing_and_alive_when_it_fires() -> None:
     sae, x = half_dead_sae()
     trainer = TopKTrainer(sae, 0.0, None, dead_after=150)

@@ -199,7 +199,7 @@ def one_line(error: pytest.ExceptionInfo[UsageError]) -> None:
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"k": 33}, "k is 33"), ({"k": 0}, "k is 0"), ({"steps": -1}, "steps")],
+    [({"k": 33}, "k is 33"), ({"k": 0}, "k is 0"), ({"steps": 0}, "steps")],
 )
 def test_impossible_numbers_are_one_line(
     lmm: SparseLMM, tmp_path: Path, change: dict[str, int], reason: str
