@@ -31,6 +31,10 @@ Layer = str | int
 
 DEFAULT_WORLD = "testbed"
 """Where images and questions come from when the model brings none of its own."""
+LABEL_JUDGE_NOTE = (
+    "The label judge reads the same true masks that iou scores against: its verdicts and iou share "
+    "their truth, and agree more than two independent measures would."
+)
 _JUDGED = ("consistency",)
 """Tasks whose scores depend on the judge; others stay comparable when it differs."""
 
@@ -225,7 +229,7 @@ def _plan(
         model=_model_document(subject.lmm),
         saes=[_sae_document(sae) for sae in subject.main_saes],
         dataset=_dataset_document(request, subject),
-        judge=judge,
+        judge=judge if client else {**judge, "note": LABEL_JUDGE_NOTE},
         config=request.document(),
         seed=request.seed,
         limit=request.limit,
@@ -281,4 +285,5 @@ def _dataset_document(request: Request, subject: Subject) -> dict[str, Any]:
         "n_search": subject.n_search,
         "n_score": subject.n_score,
         "seed": request.seed,
+        "note": subject.provider.note,
     }

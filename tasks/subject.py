@@ -27,6 +27,8 @@ class Provider(Protocol):
 
     revision: str
     """Changes whenever an image, a question or a label could."""
+    note: str
+    """What a reader must know before believing scores on it; shown in every report."""
     default_hookpoints: Sequence[str]
     unclear_answer: str
     """What the explainer says when it can't tell."""

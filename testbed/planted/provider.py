@@ -39,6 +39,10 @@ class PlantedTestbed:
     """The same world as the testbed, around the planted subject."""
 
     revision: str = f"{Testbed.revision}/{VERSION}"
+    note: str = (
+        "A planted subject: a linear stand-in whose features, priors and causes are known. It tests "
+        "metrics and is never a score."
+    )
     default_hookpoints: Sequence[str] = tuple(f"model.layers.{i}" for i in range(N_LAYERS))
     unclear_answer: str = UNCLEAR
     vocabulary: Mapping[str, str] = VOCABULARY

@@ -163,6 +163,7 @@ class PlantedProvider:
     dev: list[Record] = field(default_factory=lambda: families(range(1000, 1048), seed=1))
     test: list[Record] = field(default_factory=lambda: families(range(64), seed=2))
     revision: str = "planted-questions-1"
+    note: str = "planted"
     default_hookpoints: Sequence[str] = ("model.layers.0", "model.layers.1")
     lmm: PlantedLMM = field(default_factory=PlantedLMM)
 

@@ -184,6 +184,7 @@ class DrawnProvider:
     """The provider of the drawn world."""
 
     revision = "drawn-1"
+    note = "drawn"
     default_hookpoints = ("model.layers.0",)
     unclear_answer = "unclear"
     vocabulary = VOCABULARY
