@@ -6,6 +6,7 @@ dimmed patches, as explainers show it, is known by those that are as they were; 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -77,24 +78,24 @@ class KnownPictures:
         pixels = np.asarray(image.convert("RGB"))
         if pixels.shape == (SIZE, SIZE, 3):
             prints = fingerprints(pixels)
-            same = self._prints[: len(self)] == prints
-            for place in self._candidates(prints, same):
-                sight = Sight(self._scenes[place], same[place], self._key(place))
-                if sight.lit.all() or _is_dimmed(pixels, sight):
+            whole = self._places.get(prints.tobytes())
+            if whole is not None:
+                return Sight(self._scenes[whole], np.ones(GRID * GRID, bool), self._key(whole))
+            for sight in self._candidates(prints):
+                if _is_dimmed(pixels, sight):
                     return sight
         raise UsageError(
             "the planted subject knows only pictures that its own testbed handed out, and this is "
             "none of them; take images and questions from testbed:planted, or use another --model"
         )
 
-    def _candidates(self, prints: Prints, same: npt.NDArray[np.bool_]) -> list[int]:
-        """Pictures that share the most patches. None shares more than the one it was made from."""
-        exact = self._places.get(prints.tobytes())
-        if exact is not None:
-            return [exact]
+    def _candidates(self, prints: Prints) -> Iterator[Sight]:
+        """Pictures that share the most patches: none shares more than the one that was dimmed."""
+        same = self._prints[: len(self)] == prints
         shared = same.sum(1)
         most = shared.max(initial=0)
-        return np.flatnonzero(shared == most).tolist() if most else []
+        for place in np.flatnonzero(shared == most).tolist() if most else ():
+            yield Sight(self._scenes[place], same[place], self._key(place))
 
     def _key(self, place: int) -> int:
         return int(self._prints[place].sum(dtype=np.uint64))

@@ -40,8 +40,8 @@ class PlantedTestbed:
 
     revision: str = f"{Testbed.revision}/{VERSION}"
     note: str = (
-        "A planted subject: a linear stand-in whose features, priors and causes are known. It tests "
-        "metrics and is never a score."
+        "A planted subject: a linear stand-in whose features, priors and causes are known. It "
+        "tests metrics and is never a score."
     )
     default_hookpoints: Sequence[str] = tuple(f"model.layers.{i}" for i in range(N_LAYERS))
     unclear_answer: str = UNCLEAR
