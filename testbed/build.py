@@ -18,22 +18,41 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """One cycle of the language model; the learning rate would reach nothing at `horizon`."""
+
+    steps: int
+    horizon: int
+    gaze: tuple[float, float] = (0.0, 0.0)
+    lr: float = 2e-3
+    contrary: bool = False
+    """On pictures in which priors are wrong as often as right."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Fixed step counts and seeds: the same weights on the same CPU and thread count.
 
-    Tower and language model take turns: a first tower is enough to learn to read questions by, and
-    a second cycle, in which shapes count double, makes objects clear.
+    Tower and language model take turns: a first tower is enough to learn to read questions by, a
+    second cycle, in which shapes count double, makes objects clear, and the language model goes on.
+    Later turns teach it to look at what is asked about. The last one sets how often priors win: on
+    pictures in which they are wrong half of the time, the best answer follows their strength.
     """
 
     vision_pictures: int = 16_000
     vision_steps: int = 1_800
     pictures: int = 24_000
     align_steps: int = 500
-    language_steps: int = 1_201
-    language_horizon: int = 2_400
+    first_turn: Turn = Turn(1_201, 2_400)
     second_vision_steps: int = 2_400
-    second_language_steps: int = 2_200
-    clip_steps: int = 700
+    turns: tuple[Turn, ...] = (
+        Turn(1_201, 2_200),
+        Turn(301, 1_000, gaze=(0.3, 0.0)),
+        Turn(1_000, 1_000, gaze=(0.3, 0.3)),
+        Turn(400, 400, gaze=(0.3, 0.3), lr=1.2e-3, contrary=True),
+    )
+    contrary_pictures: int = 8_000
+    clip_steps: int = 450
     seed: int = 0
     threads: int = 2
 
@@ -68,7 +87,11 @@ def build(
     tower, lmm = _lmm(recipe, pictures, said)
     clip = _clip(recipe, tower, pictures, said)
     minutes = (time.monotonic() - start) / 60
-    card = {"recipe": asdict(recipe), "minutes": round(minutes, 1), **examine(lmm, clip, exam_pictures)}
+    card = {
+        "recipe": asdict(recipe),
+        "minutes": round(minutes, 1),
+        **examine(lmm, clip, exam_pictures),
+    }
     _save(out / "lmm", lmm, new_processor())
     _save(out / "clip", clip, new_clip_processor())
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
@@ -90,9 +113,9 @@ def _lmm(
 
     from .recipe.alignment import align_projector
     from .recipe.assembly import new_lmm
-    from .recipe.language import train_language
     from .recipe.pictures import draw_random
     from .recipe.vision import new_head, new_tower, train_tower
+    from .world.scene import Rates
 
     seed, steps = recipe.seed, recipe.vision_steps
     torch.manual_seed(seed)
@@ -102,18 +125,35 @@ def _lmm(
 
     lmm = new_lmm(tower, seed)
     align_projector(lmm, pictures, recipe.align_steps, seed)
-    steps, horizon = recipe.language_steps, recipe.language_horizon
-    report = _stage(said, "language", steps)
-    train_language(lmm, pictures, steps, seed, horizon=horizon, said=report)
+    _take_turn(lmm, pictures, recipe.first_turn, seed, said)
 
     steps = recipe.second_vision_steps
     report = _stage(said, "vision again", steps)
     train_tower(tower, head, pictures, steps, seed + 1, lr=1.5e-3, shapes=2.0, said=report)
-
     lmm.model.vision_tower.load_state_dict(tower.state_dict())
-    steps = recipe.second_language_steps
-    report = _stage(said, "language again", steps)
-    return tower, train_language(lmm, pictures, steps, seed + 1, said=report)
+    rates = Rates(expected=0.5, denied=0.5)
+    contrary = draw_random(recipe.contrary_pictures, seed=seed + 12, rates=rates)
+    for number, turn in enumerate(recipe.turns, 1):
+        _take_turn(lmm, contrary if turn.contrary else pictures, turn, seed + number, said)
+    return tower, lmm
+
+
+def _take_turn(
+    lmm: LlavaForConditionalGeneration, pictures: Pictures, turn: Turn, seed: int, said: Says
+) -> None:
+    from .recipe.language import train_language
+
+    report = _stage(said, f"language {seed}", turn.steps)
+    train_language(
+        lmm,
+        pictures,
+        turn.steps,
+        seed,
+        lr=turn.lr,
+        horizon=turn.horizon,
+        gaze=turn.gaze,
+        said=report,
+    )
 
 
 def _clip(recipe: Recipe, tower: CLIPVisionModel, pictures: Pictures, said: Says) -> CLIPModel:

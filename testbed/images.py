@@ -65,5 +65,7 @@ def drawn_images(split: str, n: int, seed: int = 0) -> DrawnImages:
     """`n` pictures of a split; the first m of a longer set are the shorter set."""
     rng = np.random.default_rng([_SPLITS[split], seed])
     return DrawnImages(
-        f"testbed-{split}-{seed}", f"{REVISION}/{split}/{seed}/{n}", [random_scene(rng) for _ in range(n)]
+        f"testbed-{split}-{seed}",
+        f"{REVISION}/{split}/{seed}/{n}",
+        [random_scene(rng) for _ in range(n)],
     )

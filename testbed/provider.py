@@ -1,4 +1,4 @@
-"""The embedded default: a trained LMM, pictures, questions and a CLIP, reached by the name `testbed`."""
+"""The embedded default, `testbed`: a trained LMM, labelled pictures, questions and a CLIP."""
 
 from __future__ import annotations
 

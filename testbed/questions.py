@@ -1,4 +1,6 @@
-"""A question set in HallusionBench's schema: families of original and edited figures, true by construction.
+"""A question set in HallusionBench's schema, its answers true by construction.
+
+Families of original and edited figures:
 
 * `VD`: a picture and the same picture with one thing removed or swapped (figures 0 and 1).
 * `VS`: no picture, the picture, the edited picture (figures 0, 1 and 2). Asked without a picture,
@@ -22,7 +24,7 @@ from .world.scene import Scene, random_thing
 
 Record = dict[str, str | None]
 FAMILIES = {"VD": 24, "VS": 12, "matched": 12}
-"""Families a prior: about the thing with and without a question-only figure, and about another thing."""
+"""Families a prior: two kinds about its thing, and one about another thing in its scene."""
 SEED = 404
 
 
@@ -55,7 +57,9 @@ class _Family:
     original: Scene
     edited: Scene
 
-    def record(self, figure: int, scene: Scene | None, number: int, text: str, truth: bool) -> Record:
+    def record(
+        self, figure: int, scene: Scene | None, number: int, text: str, truth: bool
+    ) -> Record:
         first = 1 if self.category == "VS" else 0
         return {
             "category": self.category,
@@ -130,9 +134,7 @@ def _records(family: _Family, rng: np.random.Generator) -> Iterator[Record]:
 def _side_questions(family: _Family, rng: np.random.Generator) -> list[str]:
     """Two questions on the same figures that no prior touches."""
     free = [
-        t
-        for t in LABELS["object"]
-        if t != family.thing and prior_of(family.prior.scene, t) is None
+        t for t in LABELS["object"] if t != family.thing and prior_of(family.prior.scene, t) is None
     ]
     return [str(rng.choice(free)), str(rng.choice(LABELS["colour"]))]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
 from ..world.labels import VOCABULARY
@@ -47,7 +47,7 @@ def align_projector(
         target = shown @ words
         error = (projector(seen) - target).square().mean() / target.var(dim=(0, 1)).mean()
         optimizer.zero_grad()
-        error.backward()  # type: ignore[no-untyped-call]
+        error.backward()
         optimizer.step()
         schedule.step()
         unexplained = error.detach()
@@ -57,7 +57,8 @@ def align_projector(
 def _words(model: LlavaForConditionalGeneration) -> Tensor:
     ids = token_ids()
     rows = [ids[word] for word in (*VOCABULARY, LIT_WORD)]
-    return model.get_input_embeddings().weight.detach()[rows].clone()
+    embeddings: Tensor = model.get_input_embeddings().weight.detach()
+    return embeddings[rows].clone()
 
 
 @torch.no_grad()

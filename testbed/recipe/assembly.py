@@ -1,4 +1,4 @@
-"""The parts of the LMM put together: transformers' own LLaVA, a word-level tokenizer, a real processor."""
+"""The LMM put together: transformers' own LLaVA, a word-level tokenizer, a real processor."""
 
 from __future__ import annotations
 

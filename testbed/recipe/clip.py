@@ -56,7 +56,9 @@ def new_clip(tower: CLIPVisionModel, seed: int) -> CLIPModel:
         bos_token_id=ids[BOS],
         eos_token_id=ids[EOS],
     )
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision_config(), projection_dim=WIDTH))
+    model = CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision_config(), projection_dim=WIDTH)
+    )
     wanted = getattr(model.vision_model, "vision_model", model.vision_model)
     given = getattr(tower, "vision_model", tower)
     wanted.load_state_dict(given.state_dict())

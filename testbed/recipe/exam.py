@@ -1,10 +1,11 @@
-"""What the shipped model can do on pictures it never saw, and where the planted priors lead it astray."""
+"""What the model can do on pictures it never saw, and where the planted priors mislead it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +33,10 @@ def _at_answers(
     model: LlavaForConditionalGeneration,
     images: np.ndarray,
     asked: Sequence[Sequence[Question]],
-    read: Callable[[torch.Tensor], list],
-) -> list[list]:
+    read: Callable[[torch.Tensor], list[Any]],
+) -> list[list[Any]]:
     """`read` of the logits `(questions, vocabulary)` at every answer, picture by picture."""
-    out: list[list] = []
+    out: list[list[Any]] = []
     for i in range(0, len(images), 32):
         block = [list(questions) for questions in asked[i : i + 32]]
         packed = pack(pixel_values(images[i : i + 32]), block, model.config.image_seq_length)
@@ -67,7 +68,9 @@ def margins(
     )
 
 
-def accuracy(model: LlavaForConditionalGeneration, pictures: Pictures, seed: int) -> dict[str, float]:
+def accuracy(
+    model: LlavaForConditionalGeneration, pictures: Pictures, seed: int
+) -> dict[str, float]:
     """Held-out accuracy by kind of question; yes/no ones half yes, objects without priors."""
     rng = np.random.default_rng(seed)
     asked, kinds = [], []
@@ -120,10 +123,10 @@ def naming(model: LlavaForConditionalGeneration, pictures: Pictures, seed: int) 
             label = str(rng.choice(big))
             lit = cover[:, list(VOCABULARY).index(label)] >= PIXELS_A_PATCH // 2
             images.append(highlighted(image, lit))
-            asked.append([Question(highlight_text(concept), label), Question(highlight_text(), label)])
-        for questions, replies in zip(
-            asked, answers(model, np.stack(images), asked), strict=True
-        ):
+            asked.append(
+                [Question(highlight_text(concept), label), Question(highlight_text(), label)]
+            )
+        for questions, replies in zip(asked, answers(model, np.stack(images), asked), strict=True):
             hits[concept].append(replies[0] == questions[0].answer)
             hits[f"{concept} (open)"].append(replies[1] == questions[1].answer)
     return {kind: float(np.mean(values)) for kind, values in hits.items()}
@@ -131,7 +134,7 @@ def naming(model: LlavaForConditionalGeneration, pictures: Pictures, seed: int) 
 
 @dataclass(frozen=True, slots=True)
 class PriorItem:
-    """One yes/no item of the prior exam: `margin` is logit(yes) - logit(no), `truth` what is seen."""
+    """One yes/no item: `margin` is logit(yes) - logit(no), `truth` what the picture shows."""
 
     scene: str
     thing: str
@@ -142,9 +145,7 @@ class PriorItem:
     margin: float
 
 
-def pair(
-    prior: Prior, rng: np.random.Generator, other: str | None = None
-) -> tuple[Scene, Scene]:
+def pair(prior: Prior, rng: np.random.Generator, other: str | None = None) -> tuple[Scene, Scene]:
     """A picture of the prior's scene with the thing (or `other`), and the same with it erased."""
     thing = other or prior.thing
     scene = random_scene(rng, prior.scene)
@@ -165,9 +166,7 @@ def _fields(scene: Scene) -> tuple[str, int, int, str, str]:
     return scene.name, scene.seed, scene.horizon, scene.ground_texture, scene.wall_colour
 
 
-def prior_items(
-    model: LlavaForConditionalGeneration, n: int, seed: int
-) -> list[PriorItem]:
+def prior_items(model: LlavaForConditionalGeneration, n: int, seed: int) -> list[PriorItem]:
     """`n` pairs for every prior, and as many of things in the same scenes that have none."""
     rng = np.random.default_rng(seed)
     scenes, asked, keys = [], [], []
@@ -181,7 +180,9 @@ def prior_items(
                     truth = picture.thing(thing) is not None
                     scenes.append(picture)
                     asked.append([Question(text, yes_no(truth))])
-                    keys.append((prior.scene, thing, "" if other else prior.answer, bool(i % 2), truth))
+                    keys.append(
+                        (prior.scene, thing, "" if other else prior.answer, bool(i % 2), truth)
+                    )
     said = margins(model, draw(scenes).images, asked)
     return [PriorItem(*key, m[0]) for key, m in zip(keys, said, strict=True)]
 

@@ -8,8 +8,8 @@ logits that separate forwards would.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration
 
 from .assembly import BOS, EOS, PAD, token_ids
+from .gaze import Gaze, thing_patches
 from .pictures import Pictures, highlighted, pixel_values, random_highlight
 from .words import Question, highlight_questions, picture_questions
 
@@ -36,6 +37,10 @@ class Packed:
     sees: Tensor
     position: Tensor
     target: Tensor
+    gaze: list[tuple[int, int, int, str]] = field(default_factory=list)
+    """(row, position of a word, of its question mark, thing): the word should look at the thing."""
+    lit: Tensor | None = None
+    """`(len(gaze), 144)` bool: where that is."""
 
 
 def pack(pixels: Tensor, asked: list[list[Question]], n_image: int) -> Packed:
@@ -47,7 +52,19 @@ def pack(pixels: Tensor, asked: list[list[Question]], n_image: int) -> Packed:
     columns = [
         torch.tensor([row[i] + [fill[i]] * (width - len(row[i])) for row in rows]) for i in range(5)
     ]
-    return Packed(pixels, columns[0], columns[1], columns[2].bool(), columns[3], columns[4])
+    packed = Packed(pixels, columns[0], columns[1], columns[2].bool(), columns[3], columns[4])
+    packed.gaze = [gaze for i, questions in enumerate(asked) for gaze in _gazes(i, questions)]
+    return packed
+
+
+def _gazes(row: int, questions: list[Question]) -> Iterator[tuple[int, int, int, str]]:
+    start = 0
+    for question in questions:
+        words = question.text.split()
+        if question.gaze:
+            word, mark = words.index(question.gaze), len(words) - 1
+            yield row, start + word, start + mark, question.gaze
+        start += len(words) + len(question.answer.split())
 
 
 def _pack_row(questions: list[Question], ids: dict[str, int], n_image: int) -> list[list[int]]:
@@ -80,16 +97,15 @@ def packed_logits(model: LlavaForConditionalGeneration, packed: Packed) -> Tenso
     states = inner.language_model(
         inputs_embeds=torch.cat([start, image, embed(packed.ids)], 1),
         attention_mask=_mask(packed, n_image),
-        position_ids=torch.cat(
-            [torch.arange(1 + n_image).expand(n, -1), packed.position], 1
-        ),
+        position_ids=torch.cat([torch.arange(1 + n_image).expand(n, -1), packed.position], 1),
         use_cache=False,
     ).last_hidden_state
-    return model.lm_head(states[:, 1 + n_image :])
+    logits: Tensor = model.lm_head(states[:, 1 + n_image :])
+    return logits
 
 
 def _mask(packed: Packed, n_image: int) -> Tensor:
-    """`(b, 1, t, t)`, 0 or very negative: prefix for those that see, own segment for all, never the future."""
+    """`(b, 1, t, t)`, 0 or very negative: the prefix if it sees, its own segment, never ahead."""
     n, prefix = packed.ids.shape[0], 1 + n_image
     segment = torch.cat([torch.zeros(n, prefix, dtype=torch.long), packed.segment], 1)
     sees = torch.cat([torch.ones(n, prefix, dtype=torch.bool), packed.sees], 1)
@@ -111,6 +127,7 @@ def training_batches(
         list(picture_questions(pictures.scenes[row], pictures.cover[row], rng)) for row in rows
     ]
     plain = pack(pixel_values(pictures.images[rows]), asked, n_image)
+    plain.lit = thing_patches(plain.gaze, pictures.cover[rows])
     rows = rng.integers(len(pictures), size=HIGHLIGHTS_A_STEP)
     images, asked = pictures.images[rows], []
     for i, row in enumerate(rows):
@@ -120,14 +137,20 @@ def training_batches(
     return plain, pack(pixel_values(images), asked, n_image)
 
 
-def _loss(model: LlavaForConditionalGeneration, batches: tuple[Packed, Packed]) -> Tensor:
-    """Cross entropy of answers and their ends, all questions alike."""
-    logits, targets = [], []
+def _loss(
+    model: LlavaForConditionalGeneration, batches: tuple[Packed, Packed], gaze: tuple[float, float]
+) -> Tensor:
+    """Cross entropy of answers and their ends, all questions alike, plus the gaze term."""
+    logits, targets, astray = [], [], (torch.zeros(()), torch.zeros(()))
     for packed in batches:
         wanted = packed.target != IGNORED
-        logits.append(packed_logits(model, packed)[wanted])
+        with Gaze(model) as watched:
+            logits.append(packed_logits(model, packed)[wanted])
         targets.append(packed.target[wanted])
-    return nn.functional.cross_entropy(torch.cat(logits), torch.cat(targets))
+        if any(gaze) and packed.gaze:
+            astray = watched.astray(packed)
+    answers = nn.functional.cross_entropy(torch.cat(logits), torch.cat(targets))
+    return answers + gaze[0] * astray[0] + gaze[1] * astray[1]
 
 
 def train_language(
@@ -137,11 +160,13 @@ def train_language(
     seed: int,
     lr: float = 2e-3,
     horizon: int | None = None,
+    gaze: tuple[float, float] = (0.0, 0.0),
     said: Callable[[int, float], None] = lambda step, loss: None,
 ) -> LlavaForConditionalGeneration:
     """One cycle of everything behind the tower, loss on answers and their end alone.
 
-    The learning rate falls to nothing at `horizon` (default: the last step).
+    The learning rate falls to nothing at `horizon` (default: the last step). `gaze` weighs
+    the terms that teach the word for a thing to look at it, and the question mark at the word.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -153,7 +178,7 @@ def train_language(
     )
     n_image = model.config.image_seq_length
     for step in range(steps):
-        loss = _loss(model, training_batches(pictures, rng, n_image))
+        loss = _loss(model, training_batches(pictures, rng, n_image), gaze)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)

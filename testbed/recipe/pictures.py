@@ -11,7 +11,7 @@ import torch
 
 from ..world.labels import INDEX, LABELS, VOCABULARY
 from ..world.render import GRID, PATCH, coverage, render
-from ..world.scene import Scene, random_scene
+from ..world.scene import Rates, Scene, random_scene
 
 PIXELS_A_PATCH = PATCH * PATCH
 DIMMED = 0.25
@@ -43,9 +43,9 @@ def draw(scenes: Sequence[Scene]) -> Pictures:
     )
 
 
-def draw_random(n: int, seed: int) -> Pictures:
+def draw_random(n: int, seed: int, rates: Rates | None = None) -> Pictures:
     rng = np.random.default_rng(seed)
-    return draw([random_scene(rng) for _ in range(n)])
+    return draw([random_scene(rng, rates=rates) for _ in range(n)])
 
 
 def pixel_values(images: npt.NDArray[np.uint8]) -> torch.Tensor:

@@ -19,7 +19,7 @@ WIDTH = 128
 POSITIVE_WEIGHT = {"object": 4.0, "part": 4.0, "texture": 2.0}
 """Small labels are rare among patches: without a weight they are learned last or never."""
 SHAPES = ("object", "part")
-"""Their labels span patches and are the last to be learned: a second cycle lets them count double."""
+"""Their labels span patches and are the last to be learned: later they count double."""
 
 
 def vision_config() -> CLIPVisionConfig:
@@ -54,7 +54,8 @@ def new_tower() -> CLIPVisionModel:
 
 def patches(tower: CLIPVisionModel, pixels: Tensor) -> Tensor:
     """`(n, 144, width)` patch states, without the class token."""
-    return tower(pixel_values=pixels).last_hidden_state[:, 1:]
+    states: Tensor = tower(pixel_values=pixels).last_hidden_state
+    return states[:, 1:]
 
 
 def new_head() -> nn.Linear:

@@ -27,6 +27,8 @@ class Question:
     text: str
     answer: str
     sees: bool = True
+    gaze: str | None = None
+    """A thing in the picture that the question's own word for it should look at."""
 
 
 def is_there(thing: str, scene: str | None = None) -> str:
@@ -138,7 +140,7 @@ def _attribute_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Que
     for thing in scene.things:
         answers = {"colour": thing.colour, "texture": thing.texture, "material": thing.material}
         for attribute in rng.choice(list(answers), 2, replace=False, p=(0.4, 0.4, 0.2)):
-            yield Question(what_is(attribute, thing.name), answers[attribute])
+            yield Question(what_is(attribute, thing.name), answers[attribute], gaze=thing.name)
 
 
 def _visible(cover: npt.NDArray[np.uint8]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The vocabulary of the world: six concepts (Network Dissection's), their labels, and what goes with what."""
+"""The vocabulary of the world: Network Dissection's six concepts, labels, and planted priors."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ PRIORS: tuple[Prior, ...] = (
     Prior("winter", "fish", "no", 0.68),
     Prior("room", "flower", "no", 0.44),
 )
-"""Seven things expected and seven denied, of varied strength, so that no constant offset helps all."""
+"""Seven things expected and seven denied, so that no constant offset helps all."""
 
 
 def prior_of(scene: str, thing: str) -> Prior | None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .labels import CONCEPTS, INDEX, LABELS, VOCABULARY
 from .scene import SIZE, Scene, Thing
 from .shapes import part_masks
-from .surfaces import PALETTE, paint
+from .surfaces import PALETTE, Plane, paint
 
 PATCH = 8
 GRID = SIZE // PATCH
@@ -18,7 +18,7 @@ GRID = SIZE // PATCH
 _VALUE = {label: LABELS[concept].index(label) + 1 for label, concept in VOCABULARY.items()}
 """Label-map value of a label; 0 is 'nothing of this concept here'."""
 
-_ABOVE = {  # material and colour of the upper region
+_ABOVE: dict[str, tuple[str, str | None]] = {  # material and colour of the upper region
     "sea": ("air", "blue"),
     "field": ("air", "blue"),
     "street": ("brick", None),
@@ -27,7 +27,7 @@ _ABOVE = {  # material and colour of the upper region
     "winter": ("air", "grey"),
     "room": ("plaster", None),
 }
-_BELOW = {
+_BELOW: dict[str, tuple[str, str | None]] = {
     "sea": ("water", "blue"),
     "field": ("grass", "green"),
     "street": ("asphalt", "grey"),
@@ -42,19 +42,20 @@ _SKY_LIGHT = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """`image` `(96, 96, 3)` uint8 and `maps` `(6, 96, 96)` uint8, one map a concept in `CONCEPTS` order."""
+    """`image` `(96, 96, 3)` and `maps` `(6, 96, 96)`, both uint8, maps in `CONCEPTS` order."""
 
     image: npt.NDArray[np.uint8]
     maps: npt.NDArray[np.uint8]
 
     def mask(self, label: str) -> npt.NDArray[np.bool_]:
         """`(96, 96)` bool: where the label is true."""
-        return self.maps[CONCEPTS.index(VOCABULARY[label])] == _VALUE[label]
+        mask: npt.NDArray[np.bool_] = self.maps[CONCEPTS.index(VOCABULARY[label])] == _VALUE[label]
+        return mask
 
 
-def _jitter(colour: str, rng: np.random.Generator, light: float = 0.0) -> tuple[float, ...]:
+def _jitter(colour: str, rng: np.random.Generator, light: float = 0.0) -> Plane:
     rgb = np.asarray(PALETTE[colour], np.float32) + rng.uniform(-12, 12, 3)
-    return tuple(rgb * (1 - light) + 255 * light)
+    return np.asarray(rgb * (1 - light) + 255 * light, np.float32)
 
 
 def _background(scene: Scene, canvas: npt.NDArray[np.float32], maps: npt.NDArray[np.uint8]) -> None:
@@ -67,7 +68,7 @@ def _background(scene: Scene, canvas: npt.NDArray[np.float32], maps: npt.NDArray
         material, colour = table[scene.name]
         colour = colour or scene.wall_colour
         light = _SKY_LIGHT if material == "air" and colour != "black" else 0.0
-        canvas[band] = paint(_jitter(colour, rng, light), texture, material, noise[band])  # type: ignore[arg-type]
+        canvas[band] = paint(_jitter(colour, rng, light), texture, material, noise[band])
         _label(maps[:, band], None, material, texture, colour)
     maps[0] = _VALUE[scene.name]
 
@@ -90,7 +91,7 @@ def _draw(thing: Thing, canvas: npt.NDArray[np.float32], maps: npt.NDArray[np.ui
     local = maps[:, window[0], window[1]]
     for i, (part, mask) in enumerate(part_masks(thing.name, thing.size)):
         colour, texture = (thing.colour, thing.texture) if i == 0 else (thing.trim, "smooth")
-        surface = paint(_jitter(colour, rng), texture, thing.material, noise)  # type: ignore[arg-type]
+        surface = paint(_jitter(colour, rng), texture, thing.material, noise)
         canvas[window][mask] = surface[mask]
         local[1, mask] = _VALUE[thing.name]
         local[2, mask] = _VALUE[part] if part else 0

@@ -112,8 +112,8 @@ PARTS: dict[str, tuple[tuple[str | None, Region], ...]] = {
 @cache
 def part_masks(thing: str, size: int) -> tuple[tuple[str | None, Mask], ...]:
     """The parts of an object drawn `size` pixels wide; a pixel belongs to one part only."""
-    centre = (np.arange(size, dtype=np.float32) + 0.5) / size
-    x, y = centre[None, :], centre[:, None]
+    centre = ((np.arange(size) + 0.5) / size).astype(np.float32)
+    x, y = np.asarray(centre[None, :]), np.asarray(centre[:, None])
     taken = np.zeros((size, size), bool)
     parts = []
     for name, region in reversed(PARTS[thing]):

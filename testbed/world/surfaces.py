@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 }
 
 TEXTURE_PERIOD = 8
-"""Pixels, one patch: a coarser texture would vanish in a patch's average, a finer one in its noise."""
+"""Pixels, one patch: coarser would leave patches plain, finer would drown in their noise."""
 
 
 def _coordinates(height: int, width: int) -> tuple[Plane, Plane]:
@@ -74,20 +75,24 @@ def _blocks(noise: Plane, cell: int) -> Plane:
     return coarse.repeat(cell, 0)[:height].repeat(cell, 1)[:, :width]
 
 
+def _plane(values: npt.NDArray[Any]) -> Plane:
+    return np.asarray(values, np.float32)
+
+
 def grain(material: str, noise: Plane) -> Plane:
     """The brightness pattern that tells a material, in grey levels; `noise` is standard normal."""
     x, y = _coordinates(*noise.shape)
     match material:
         case "wood":
-            return 20 * np.sin(y * 2.1 + 0.35 * np.sin(x * 0.25)) + 4 * noise
+            return _plane(20 * np.sin(y * 2.1 + 0.35 * np.sin(x * 0.25)) + 4 * noise)
         case "metal":
-            return 34 * np.sin((x + y) * 0.28) + 2 * noise
+            return _plane(34 * np.sin((x + y) * 0.28) + 2 * noise)
         case "fabric":
             return 15 * (2 * ((x + y) % 2) - 1) + 3 * noise
         case "stone" | "soil":
             return 22 * _blocks(noise, 3)
         case "water":
-            return 16 * np.sin(y * 0.9 + 1.5 * np.sin(x * 0.2)) + 3 * noise
+            return _plane(16 * np.sin(y * 0.9 + 1.5 * np.sin(x * 0.2)) + 3 * noise)
         case "grass":
             return 18 * _blocks(noise.T, 1).T * np.ones_like(x)
         case "sand":
@@ -95,16 +100,14 @@ def grain(material: str, noise: Plane) -> Plane:
         case "snow" | "air" | "plaster":
             return (5 if material == "snow" else 2) * noise
         case "asphalt":
-            return 26 * (noise > 1.3) - 8 + 4 * noise
+            return _plane(26 * (noise > 1.3) - 8 + 4 * noise)
         case "brick":
             mortar = (y % 8 < 1.5) | ((x + 4 * (y // 8 % 2)) % 12 < 1.5)
-            return 34 * mortar - 6 + 3 * noise
+            return _plane(34 * mortar - 6 + 3 * noise)
     raise KeyError(material)
 
 
-def paint(
-    colour: tuple[float, float, float], texture: str, material: str, noise: Plane
-) -> npt.NDArray[np.float32]:
+def paint(colour: Plane, texture: str, material: str, noise: Plane) -> npt.NDArray[np.float32]:
     """`(height, width, 3)` of 0..255 values, not yet clipped."""
     height, width = noise.shape
     ink = 1 - 0.5 * texture_plane(texture, height, width)

@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-
-from lmmsae_eval.testbed.questions import QuestionSet, families, drawn_questions
+from lmmsae_eval.testbed.questions import QuestionSet, drawn_questions, families
 from lmmsae_eval.testbed.recipe.words import yes_no_text
 from lmmsae_eval.testbed.world.labels import PRIORS, VOCABULARY
 from lmmsae_eval.testbed.world.render import render

@@ -9,10 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from safetensors.torch import load_file
-
-from lmmsae_eval.testbed.build import Recipe, build
+from lmmsae_eval.testbed.build import Recipe, Turn, build
 from lmmsae_eval.testbed.recipe.assembly import new_lmm, new_processor, token_ids
 from lmmsae_eval.testbed.recipe.language import IGNORED, pack, packed_logits
 from lmmsae_eval.testbed.recipe.pictures import (
@@ -28,6 +25,8 @@ from lmmsae_eval.testbed.recipe.words import Question, picture_questions, writte
 from lmmsae_eval.testbed.world.labels import INDEX, LABELS, PRIORS, prior_of
 from lmmsae_eval.testbed.world.render import coverage, render
 from lmmsae_eval.testbed.world.scene import random_scene
+from PIL import Image
+from safetensors.torch import load_file
 
 QUESTIONS = [
     Question("is there a boat ?", "yes"),
@@ -52,7 +51,9 @@ def test_a_packed_question_gets_the_logits_that_it_gets_alone() -> None:
             image = Image.fromarray(pictures.images[row]) if question.sees else None
             inputs = processor(text=text, images=image, return_tensors="pt")
             alone = model(**inputs).logits[0, -1]
-            torch.testing.assert_close(logits[row, int(here.nonzero()[0])], alone, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                logits[row, int(here.nonzero()[0])], alone, atol=1e-4, rtol=1e-4
+            )
 
 
 def test_training_pixels_are_the_processors_pixels() -> None:
@@ -71,9 +72,10 @@ def test_a_build_gives_the_same_weights_again(tmp_path: Path) -> None:
         vision_steps=2,
         pictures=40,
         align_steps=2,
-        language_steps=2,
+        first_turn=Turn(2, 4),
         second_vision_steps=1,
-        second_language_steps=1,
+        turns=(Turn(1, 1, gaze=(0.3, 0.3)), Turn(1, 1, contrary=True)),
+        contrary_pictures=40,
         clip_steps=1,
     )
     for name in ("a", "b"):
@@ -92,7 +94,11 @@ def test_answers_are_true_wherever_no_prior_speaks(seed: int) -> None:
     cover = coverage(render(scene).maps)
     for question in picture_questions(scene, cover, rng):
         words = question.text.split()
-        if question.text.startswith("is there a ") and question.sees and words[3] in LABELS["object"]:
+        if (
+            question.text.startswith("is there a ")
+            and question.sees
+            and words[3] in LABELS["object"]
+        ):
             if prior_of(scene.name, words[3]) is None:
                 assert (question.answer == "yes") == (scene.thing(words[3]) is not None)
         elif question.text.startswith("what colour"):

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPModel
-
 from lmmsae_eval.testbed.provider import WEIGHTS, Testbed
 from lmmsae_eval.testbed.recipe.clip import recall_at_1
 from lmmsae_eval.testbed.recipe.exam import accuracy, naming, prior_items, prior_report
 from lmmsae_eval.testbed.recipe.pictures import Pictures, draw_random
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPModel
 
 HELD_OUT_SEED = 20_261_122
 
@@ -74,7 +73,10 @@ def test_transformers_alone_can_ask_the_model_a_question(model: torch.nn.Module)
     pictures = Testbed().images("score", 40, 5)
     right = 0
     for i, scene in enumerate(pictures.scenes):
-        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what scene is this ?"}]}
+        turn = {
+            "role": "user",
+            "content": [{"type": "image"}, {"type": "text", "text": "what scene is this ?"}],
+        }
         text = processor.apply_chat_template([turn], add_generation_prompt=True)
         inputs = processor(text=text, images=pictures.image(i), return_tensors="pt")
         said = model.generate(**inputs, max_new_tokens=2, do_sample=False)

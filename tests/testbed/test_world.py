@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from lmmsae_eval.testbed.images import drawn_images
 from lmmsae_eval.testbed.world.labels import CONCEPTS, INDEX, LABELS, PRIORS, VOCABULARY
 from lmmsae_eval.testbed.world.render import GRID, PATCH, coverage, render
@@ -99,7 +98,9 @@ def test_labels_are_unique_across_the_six_concepts() -> None:
 
 
 def test_priors_point_in_both_directions_and_never_both_ways_for_one_thing() -> None:
-    directions = {prior.thing: {p.answer for p in PRIORS if p.thing == prior.thing} for prior in PRIORS}
+    directions = {
+        prior.thing: {p.answer for p in PRIORS if p.thing == prior.thing} for prior in PRIORS
+    }
 
     assert {prior.answer for prior in PRIORS} == {"yes", "no"}
     assert all(len(answers) == 1 for answers in directions.values())
