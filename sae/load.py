@@ -60,7 +60,7 @@ def _load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
     try:
-        with _no_chatter():
+        with no_chatter():
             processor = AutoProcessor.from_pretrained(source, revision=revision)
             model, found = AutoModelForImageTextToText.from_pretrained(
                 source,
@@ -90,7 +90,7 @@ def _refuse_made_up_weights(source: str, found: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _no_chatter() -> Iterator[None]:
+def no_chatter() -> Iterator[None]:
     """Without transformers' own progress bars and reports; what matters of them is raised."""
     from transformers.utils import logging
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ...errors import UsageError
+from ...sae.load import no_chatter
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,8 +54,9 @@ class TransformersClip:
         from transformers import CLIPModel, CLIPProcessor
 
         try:
-            model = CLIPModel.from_pretrained(self._folder).eval()
-            return model, CLIPProcessor.from_pretrained(self._folder)
+            with no_chatter():
+                model = CLIPModel.from_pretrained(self._folder).eval()
+                return model, CLIPProcessor.from_pretrained(self._folder)
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise UsageError(f"no CLIP model can be loaded from {self._folder}: {first}") from error
