@@ -11,6 +11,8 @@ What is planted, so that a metric can be held against it:
   tell the truth, and one latent a prior, active whatever the picture shows;
 * logit(yes) - logit(no) is linear in these. Where a prior pulls harder than the evidence and the
   other way, the answer is wrong; without the prior's latent it is right;
+* at the last token of any other question, the latents of the words that would answer it, and one
+  for being asked for a name; logits of words are linear in these too;
 * noise lies outside the span of D. So the true SAE's error is the noise, its latents are exact,
   and no amount of noise changes an answer. A corrupted SAE does read the noise, the more the
   earlier the layer.

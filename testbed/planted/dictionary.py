@@ -23,12 +23,13 @@ TILT = 0.02
 """Standard deviation of what is added to orthogonal rows, so that D is only nearly orthogonal."""
 SEED = 20
 
-SEEN, UNSEEN, UNCLEAR = "seen", "unseen", "unclear"
+SEEN, UNSEEN, NAMING, UNCLEAR = "seen", "unseen", "naming", "unclear"
 
 FEATURES: tuple[str, ...] = (
     *VOCABULARY,
     SEEN,
     UNSEEN,
+    NAMING,
     UNCLEAR,
     *(f"prior: {prior.thing} in the {prior.scene}" for prior in PRIORS),
 )
@@ -38,7 +39,7 @@ _PLACE = {name: i for i, name in enumerate(FEATURES)}
 
 
 def feature(name: str) -> int:
-    """The row of a feature that is no label: `seen`, `unseen`, `unclear`."""
+    """The row of a feature that is no label: `seen`, `unseen`, `naming`, `unclear`."""
     return _PLACE[name]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..recipe.words import UNCLEAR, all_words
 from ..world.labels import PRIORS, VOCABULARY
-from .dictionary import FEATURES, SEEN, UNSEEN, feature, label_latent, planted, prior_latent
+from .dictionary import FEATURES, NAMING, SEEN, UNSEEN, feature, label_latent, planted, prior_latent
 
 EVIDENCE = 2.0
 """a: what 'seen' adds to logit(yes) - logit(no), and 'unseen' takes away."""
@@ -20,8 +20,11 @@ evidence would not outweigh a strong prior, nor would the evidence outweigh half
 prior away is all that helps."""
 NAME = 40.0
 """What a label's latent at the last token adds to the logit of its word, per unit."""
-OTHERS = -8.0
-"""Logit of every word but yes and no, before anything names it."""
+ASKED_TO_NAME = 32.0
+"""What the latent 'naming' adds to the logit of every label and of 'unclear', per unit."""
+OTHERS = -40.0
+"""Logit of every word but yes and no to begin with. So low that an edit which stirs some label's
+latents doesn't turn a yes/no answer into a name."""
 
 PAD, BOS, EOS, UNKNOWN, IMAGE = "<pad>", "<s>", "</s>", "<unk>", "<image>"
 WORDS: tuple[str, ...] = (PAD, BOS, EOS, UNKNOWN, IMAGE, *all_words())
@@ -56,9 +59,10 @@ def readout() -> ReadOut:
     table = torch.zeros(len(WORDS), len(FEATURES))
     table[WORD_ID["yes"]] = margin_weights() / 2
     table[WORD_ID["no"]] = -margin_weights() / 2
-    for label in VOCABULARY:
-        table[WORD_ID[label], label_latent(label)] = NAME
-    table[WORD_ID[UNCLEAR], feature(UNCLEAR)] = NAME
+    names = {label: label_latent(label) for label in VOCABULARY} | {UNCLEAR: feature(UNCLEAR)}
+    for word, latent in names.items():
+        table[WORD_ID[word], latent] = NAME
+        table[WORD_ID[word], feature(NAMING)] = ASKED_TO_NAME
     bias = torch.full((len(WORDS),), OTHERS)
     bias[[WORD_ID["yes"], WORD_ID["no"]]] = 0.0
     return ReadOut(table @ planted().dual, bias)

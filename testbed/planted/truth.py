@@ -23,7 +23,7 @@ from ..recipe.words import (
 from ..world.labels import CONCEPTS, INDEX, LABELS, PRIORS, VOCABULARY, Prior, prior_of
 from ..world.render import coverage, render
 from ..world.scene import Scene
-from .dictionary import FEATURES, SEEN, UNCLEAR, UNSEEN, feature, label_latent, prior_latent
+from .dictionary import FEATURES, NAMING, SEEN, UNCLEAR, UNSEEN, feature, label_latent, prior_latent
 from .known import Sight
 
 HALF = PIXELS_A_PATCH // 2
@@ -91,6 +91,10 @@ def question_values(text: str, sight: Sight | None) -> Values:
     asked = MEANINGS.get(text)
     if asked is not None and asked.kind == "there":
         return _there(asked, sight)
+    return {feature(NAMING): 1.0, **_names(text, asked, sight)}
+
+
+def _names(text: str, asked: Asked | None, sight: Sight | None) -> Values:
     if asked is None or sight is None:
         return {feature(UNCLEAR): 1.0}
     if asked.kind == "highlight":

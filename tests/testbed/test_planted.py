@@ -224,11 +224,11 @@ def test_priors_are_strong_on_their_share_of_pictures() -> None:
 def test_a_label_latent_turned_on_at_the_answer_makes_the_subject_say_the_label(
     lmm: PlantedLMM,
 ) -> None:
-    batch = lmm.prepare([Prompt("is there a boat ?", PICTURES.image(0))])
+    batch = lmm.prepare([Prompt("describe the image .", PICTURES.image(0))])
 
     def say_cactus(x: torch.Tensor, batch: Batch) -> torch.Tensor:
         last = torch.zeros_like(x)
-        last[:, -1] = planted().D[label_latent("cactus")]
+        last[:, -1] = 2 * planted().D[label_latent("cactus")]
         return x + last
 
     for layer in range(1, lmm.n_layers + 1):
@@ -241,3 +241,13 @@ def test_layers_and_words_that_are_not_there_are_refused(lmm: PlantedLMM) -> Non
     for word in ("raven", "<unk>"):
         with pytest.raises(NotInModelError, match="not a word"):
             lmm.token_id(word)
+
+
+def test_a_stirred_yes_no_answer_stays_yes_or_no(lmm: PlantedLMM) -> None:
+    batch = lmm.prepare([Prompt("is there a boat ?", PICTURES.image(i)) for i in range(16)])
+
+    def stir(x: torch.Tensor, batch: Batch) -> torch.Tensor:
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+        return x + noise / lmm.d_model**0.5
+
+    assert set(lmm.generate(batch, 1, {lmm.hookpoint(2): stir})) <= {"yes", "no"}
