@@ -40,8 +40,8 @@ def token_ids() -> dict[str, int]:
     return {word: i for i, word in enumerate((*SPECIAL, *all_words()))}
 
 
-def new_tokenizer() -> PreTrainedTokenizerFast:
-    model = Tokenizer(WordLevel(token_ids(), unk_token=UNKNOWN))
+def new_tokenizer(ids: dict[str, int] | None = None) -> PreTrainedTokenizerFast:
+    model = Tokenizer(WordLevel(ids or token_ids(), unk_token=UNKNOWN))
     model.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=model,

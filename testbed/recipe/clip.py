@@ -27,12 +27,22 @@ LONGEST = 40
 """Words of the longest caption, BOS and EOS included."""
 
 
+def clip_ids() -> dict[str, int]:
+    """The LMM's words with EOS last.
+
+    CLIP pools its text at EOS; transformers takes an EOS of id 2, which the LMM's is, for an old
+    checkpoint and pools at the highest id instead. Last, it is both.
+    """
+    words = [word for word in token_ids() if word != EOS]
+    return {word: i for i, word in enumerate([*words, EOS])}
+
+
 def new_clip_tokenizer() -> PreTrainedTokenizerFast:
     """The LMM's words, with BOS before and EOS behind: CLIP reads its text at the EOS."""
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = new_tokenizer()
-    ids = token_ids()
+    ids = clip_ids()
+    tokenizer = new_tokenizer(ids)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{BOS} $A {EOS}", special_tokens=[(BOS, ids[BOS]), (EOS, ids[EOS])]
     )
@@ -43,7 +53,7 @@ def new_clip_tokenizer() -> PreTrainedTokenizerFast:
 
 def new_clip(tower: CLIPVisionModel, seed: int) -> CLIPModel:
     torch.manual_seed(seed)
-    ids = token_ids()
+    ids = clip_ids()
     text = CLIPTextConfig(
         vocab_size=len(ids),
         hidden_size=WIDTH,
@@ -84,7 +94,7 @@ def label_words(label: str) -> str:
 
 def encode_words(texts: Sequence[str]) -> Tensor:
     """`(n, longest)` ids, padded on the right."""
-    ids = token_ids()
+    ids = clip_ids()
     rows = [[ids[BOS], *(ids[word] for word in text.split()), ids[EOS]] for text in texts]
     width = max(map(len, rows))
     return torch.tensor([row + [ids[PAD]] * (width - len(row)) for row in rows])
@@ -96,7 +106,7 @@ def image_features(model: CLIPModel, pixels: Tensor) -> Tensor:
 
 
 def text_features(model: CLIPModel, ids: Tensor) -> Tensor:
-    mask = (ids != token_ids()[PAD]).long()
+    mask = (ids != clip_ids()[PAD]).long()
     pooled = model.text_model(input_ids=ids, attention_mask=mask).pooler_output
     return nn.functional.normalize(model.text_projection(pooled), dim=-1)
 
