@@ -38,7 +38,9 @@ def load_lmm() -> LMM:
     """The embedded LLaVA, loaded by transformers like any other folder."""
     from ..sae.load import load_lmm as load
 
-    return load(str(_folder("lmm")))
+    lmm = load(str(_folder("lmm")))
+    lmm.name = NAME
+    return lmm
 
 
 class Testbed:

@@ -70,7 +70,7 @@ def test_a_build_gives_the_same_weights_again(tmp_path: Path) -> None:
     recipe = Recipe(
         vision_pictures=40,
         vision_steps=2,
-        pictures=40,
+        pictures=70,
         align_steps=2,
         first_turn=Turn(2, 4),
         second_vision_steps=1,
