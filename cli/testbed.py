@@ -79,13 +79,16 @@ def card(as_json: bool) -> None:
         print_json(figures)
     else:
         click.echo(WEIGHTS.with_name("CARD.md").read_text(encoding="utf-8"))
-        print_table(("figure", "value"), list(_flat(figures)), numbers=("value",))
+        print_table(("figure", "value"), list(_flat(figures)))
 
 
-def _flat(figures: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def _flat(figures: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """Nested figures as (name, value) rows."""
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{name}: ")
-        else:
-            yield f"{above}{name}", f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(figures, Mapping):
+        for key, value in figures.items():
+            yield from _flat(value, f"{name}: {key}" if name else key)
+    elif isinstance(figures, list):
+        for place, value in enumerate(figures, 1):
+            yield from _flat(value, f"{name} {place}")
+    else:
+        yield name, f"{figures:.4g}" if isinstance(figures, float) else str(figures)

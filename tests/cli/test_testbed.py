@@ -12,6 +12,8 @@ from click.testing import Result
 
 Type = Callable[..., Result]
 
+FIGURES = {"clip": {"recall": 0.81251}, "turns": [{"steps": 300}], "minutes": 40}
+
 
 @pytest.fixture
 def weights(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -20,7 +22,7 @@ def weights(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     folder = in_folder / "testbed" / "weights"
     folder.mkdir(parents=True)
-    (folder / "card.json").write_text(json.dumps({"clip": {"recall": 0.81251}, "minutes": 40}))
+    (folder / "card.json").write_text(json.dumps(FIGURES))
     (folder.parent / "CARD.md").write_text(provider.WEIGHTS.with_name("CARD.md").read_text())
     monkeypatch.setattr(provider, "WEIGHTS", folder)
     return folder
@@ -48,7 +50,7 @@ def test_the_card_says_what_the_models_can_not_do_and_how_well_they_do(
     result = type_command("testbed", "card")
 
     assert "What they can't do" in result.output
-    assert "clip: recall  0.813" in result.output
+    assert "clip: recall    0.8125\nturns 1: steps  300\n" in result.output
 
 
 def test_the_cards_figures_are_json(type_command: Type, weights: Path) -> None:
