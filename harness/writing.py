@@ -19,6 +19,7 @@ _FORBIDDEN = {
     errno.EROFS,
     errno.ENOTDIR,
     errno.EEXIST,
+    errno.ENOENT,  # where no folder can be made, as under /proc
     errno.ENAMETOOLONG,
 }
 

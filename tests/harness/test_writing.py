@@ -98,3 +98,9 @@ def test_parents_are_made(tmp_path: Path) -> None:
     replace_bytes(tmp_path / "a" / "b", b"x")
     append_bytes(tmp_path / "c" / "d", b"x\n")
     assert (tmp_path / "a" / "b").read_bytes() == b"x"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder in which none can be made")
+def test_a_folder_that_can_not_be_made_is_one_line() -> None:
+    with pytest.raises(UsageError, match="choose another folder"):
+        replace_json(Path("/proc/lmmsae-eval/run.json"), {})
