@@ -39,6 +39,9 @@ class Recipe:
     steps: int = 500
     batch_tokens: int = 2048
     lr: float = 2e-3
+    """For small dictionaries. On the testbed 4e-3 and 8e-3 lower FVU further, but their latents
+    match its concepts less well.
+    """
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises."""
     cooldown: float = 0.2
@@ -168,7 +171,7 @@ class Training:
 
     def _start(self, batch: TokenBatch) -> dict[Hookpoint, TopKTrainer]:
         recipe = self.recipe
-        auxk = AuxK(recipe.auxk_alpha, max(1, self.lmm.d_model // 2)) if recipe.auxk_alpha else None
+        auxk = AuxK(recipe.auxk_alpha, max(1, self.lmm.d_model // 8)) if recipe.auxk_alpha else None
         return {
             hookpoint: TopKTrainer(
                 TopK.random(recipe.n_latents, self.lmm.d_model, recipe.k, recipe.seed, x.mean(0)),

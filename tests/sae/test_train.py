@@ -100,7 +100,15 @@ def test_training_on_planted_sparse_data_finds_the_dictionary(
 ) -> None:
     hookpoints = [lmm.hookpoint(layer) for layer in (1, 3)]
     folders = train(
-        lmm, PROMPTS, hookpoints, out=tmp_path, n_latents=64, k=3, steps=800, batch_tokens=1024
+        lmm,
+        PROMPTS,
+        hookpoints,
+        out=tmp_path,
+        n_latents=64,
+        k=3,
+        steps=500,
+        batch_tokens=1024,
+        lr=5e-3,
     )
     for hookpoint, folder in zip(hookpoints, folders, strict=True):
         [(name, sae)] = load_sae(folder)
