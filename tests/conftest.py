@@ -98,6 +98,13 @@ def _model(tokenizer: Any) -> Any:
     return LlavaForConditionalGeneration(config)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """Started in the background, a shell has the tests, and what they start, ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def tiny_lmm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The random LLaVA saved with `save_pretrained`: 6 layers as deep as its vision tower, d_model
