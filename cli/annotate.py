@@ -22,17 +22,18 @@ def command() -> None:
 @click.option("--n", type=click.IntRange(min=1), default=100, show_default=True, help="How many.")
 @seed_option
 @click.option(
-    "--to",
+    "-o",
+    "--out",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the page.  [default: annotate/RUN]",
 )
 @runs_option
-def export_(ref: str, n: int, seed: int, to: Path | None, output_dir: Path) -> None:
+def export_(ref: str, n: int, seed: int, out: Path | None, output_dir: Path) -> None:
     """Write a page to rate on, pictures included; it needs no server, and saves a ratings file."""
     from ..reports.annotate import export
 
     run = find_run(ref, output_dir)
-    click.echo(export(run, to or PAGES / run.id, n, seed))
+    click.echo(export(run, out or PAGES / run.id, n, seed))
 
 
 @command.command("import")

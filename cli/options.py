@@ -89,9 +89,9 @@ def json_option(command: CommandT) -> CommandT:
     return click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")(command)
 
 
-def runs_option(command: CommandT) -> CommandT:
+def runs_option(command: CommandT, *short: str) -> CommandT:
     return click.option(
-        "-o",
+        *short,
         "--output-dir",
         type=click.Path(path_type=Path, file_okay=False),
         default=RUNS,
@@ -100,6 +100,15 @@ def runs_option(command: CommandT) -> CommandT:
     )(command)
 
 
+def output_option(command: CommandT) -> CommandT:
+    """`-o` is where a command writes: the runs' folder only for `run` itself."""
+    return runs_option(command, "-o")
+
+
 def print_json(value: Any) -> None:
+    click.echo(json_text(value))
+
+
+def json_text(value: Any) -> str:
     """Stable: sorted keys, no NaN."""
-    click.echo(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False)

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from .find import find_run
-from .options import print_json, runs_option
+from .options import json_text, runs_option
 
 
 @click.command("report")
@@ -19,28 +19,38 @@ from .options import print_json, runs_option
     type=click.Choice(["html", "md", "json"]),
     default="html",
     show_default=True,
-    help="html is written to a file; md and json go to stdout.",
 )
 @click.option(
-    "--to",
+    "-o",
+    "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The HTML page.  [default: beside the run]",
+    help="Where it is written.  [default: html beside the run, md and json to stdout]",
 )
 @runs_option
 def command(
-    ref: str, form: Literal["html", "md", "json"], to: Path | None, output_dir: Path
+    ref: str, form: Literal["html", "md", "json"], out: Path | None, output_dir: Path
 ) -> None:
     """Write a run's report: scores, plots and pictures on one page."""
     run = find_run(ref, output_dir)
     if form == "html":
         from ..reports.html import write_report
 
-        click.echo(write_report(run, to))
+        click.echo(write_report(run, out))
     elif form == "md":
         from ..reports.markdown import render_markdown
 
-        click.echo(render_markdown(run))
+        _give(render_markdown(run), out)
     else:
         from ..reports.view import render_json
 
-        print_json(render_json(run))
+        _give(json_text(render_json(run)), out)
+
+
+def _give(text: str, out: Path | None) -> None:
+    if out is None:
+        click.echo(text)
+    else:
+        from ..harness.writing import replace_bytes
+
+        replace_bytes(out, text.encode() + b"\n")
+        click.echo(out)

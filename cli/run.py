@@ -17,8 +17,8 @@ from .options import (
     count_or_share,
     layers_option,
     model_option,
+    output_option,
     progress_option,
-    runs_option,
     seed_option,
     split_commas,
 )
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     metavar="N|SHARE",
     help="The first clusters of each SAE and arm: a quick look, marked as such.",
 )
-@runs_option
+@output_option
 @click.option(
     "--leaderboard",
     type=click.Path(path_type=Path, file_okay=False),

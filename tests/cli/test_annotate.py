@@ -50,7 +50,7 @@ def test_the_page_needs_no_other_file_and_shows_no_verdict(
 
 
 def test_an_explanation_is_text_on_the_page_not_markup(type_command: Type, make_run: Make) -> None:
-    type_command("annotate", "export", make_run().path, "--to", "page")
+    type_command("annotate", "export", make_run().path, "-o", "page")
 
     html = Path("page/index.html").read_text()
     assert "<b>boat" not in html
@@ -61,7 +61,7 @@ def test_the_items_are_drawn_by_the_seed(type_command: Type, make_run: Make) -> 
     run = make_run()
 
     def items(seed: int, to: str) -> list[str]:
-        type_command("annotate", "export", run.path, "--n", "9", "--seed", seed, "--to", to)
+        type_command("annotate", "export", run.path, "--n", "9", "--seed", seed, "-o", to)
         return [item["key"] for item in json.loads(Path(to, "items.json").read_text())["items"]]
 
     assert items(1, "a") == items(1, "b") != items(2, "c")
@@ -149,7 +149,7 @@ def test_what_is_clicked_in_a_browser_is_what_the_page_saves(
     type_command: Type, make_run: Make, browser: Any
 ) -> None:
     run = make_run()
-    type_command("annotate", "export", run.path, "--n", "3", "--to", "page")
+    type_command("annotate", "export", run.path, "--n", "3", "-o", "page")
     page, items = Path("page/index.html"), json.loads(Path("page/items.json").read_text())["items"]
     click = """<script>
       ["1", "0", "null"].forEach((value, i) => sets[i].querySelector(`[value="${value}"]`).click());

@@ -27,7 +27,7 @@ def test_the_page_lies_beside_the_run_which_stays_as_it_was(
 
 
 def test_the_page_goes_where_it_is_wanted(type_command: Type, make_run: Make) -> None:
-    result = type_command("report", make_run().path, "--to", "pages/mine.html")
+    result = type_command("report", make_run().path, "-o", "pages/mine.html")
 
     assert result.output.strip() == "pages/mine.html"
     assert Path("pages/mine.html").is_file()
@@ -41,12 +41,21 @@ def test_markdown_and_json_go_to_stdout(type_command: Type, make_run: Make) -> N
     assert [path.name for path in Path("runs").iterdir()] == [run.id]
 
 
+def test_markdown_goes_to_a_file_when_one_is_named(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+
+    type_command("report", run.path, "--format", "md", "-o", "run.md")
+
+    shown = type_command("report", run.path, "--format", "md").output
+    assert Path("run.md").read_text() == shown
+
+
 def test_a_page_that_can_not_be_written_is_a_usage_error(
     type_command: Type, make_run: Make
 ) -> None:
     Path("file").touch()
 
-    result = type_command("report", make_run().path, "--to", "file/page.html")
+    result = type_command("report", make_run().path, "-o", "file/page.html")
 
     assert result.exit_code == 2
     assert "choose another folder" in result.stderr
