@@ -1,66 +1,38 @@
-"""Two runs side by side: what differs beyond chance, what is tied, what must not be compared."""
+"""Runs side by side: what differs beyond chance, what is tied, what must not be compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import NotComparableError, UsageError
-from .results import layer_of
+from .cells import BY, Cell, cells, metric_specs
+from .correction import CORRECTIONS, Correction
+from .difference import RESAMPLES, Scores, changes
 from .rundir import Run, load_run
-from .statistics import (
-    INSUFFICIENT,
-    Interval,
-    difference_interval,
-    holm,
-    label_permutation,
-    mcnemar_exact,
-    sign_flip_permutation,
-    unpaired_difference,
-)
-from .task import Line
+from .sparsity import SparsityPoint, against_l0
+from .verdict import Difference, Pair, judged
 
-Outcome = Literal["better", "worse", "different", "tied", "insufficient"]
-BY = ("hookpoint", "layer", "sae", "concept", "arm", "task")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One metric in one cell. `difference` is b minus a; `outcome` is said of b."""
-
-    task: str
-    metric: str
-    cell: str | None
-    a: float | None
-    b: float | None
-    difference: float | None
-    ci_low: float | None
-    ci_high: float | None
-    ci_method: str | None
-    n_a: int
-    n_b: int
-    n_pairs: int
-    """Samples that both runs have; 0 when the test is unpaired."""
-    test: str | None
-    p: float | None
-    p_holm: float | None
-    outcome: Outcome
-    higher_is_better: bool | None
+ALL_METRICS = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All differences, as one family of tests corrected after Holm."""
+    """All differences from the first run, as one family of tests."""
 
-    a: str
-    b: str
+    runs: list[str]
     by: str
     alpha: float
+    correction: Correction
+    margin: float | None
+    resamples: int
     rows: list[Difference]
     notes: list[str] = field(default_factory=list)
     """What could not be compared, and why."""
+    against_l0: list[SparsityPoint] = field(default_factory=list)
+    """Headline scores of every SAE beside its measured L0."""
 
     @property
     def family(self) -> int:
@@ -71,37 +43,55 @@ class Comparison:
         return {**asdict(self), "family": self.family}
 
 
-@dataclass(frozen=True, slots=True)
-class _Scores:
-    """One score of one cell of one run: parallel lists."""
-
-    ids: list[str]
-    clusters: list[str]
-    values: list[float]
-
-
 def compare(
-    run_a: Run | str | Path, run_b: Run | str | Path, by: str = "hookpoint", alpha: float = 0.05
+    *runs: Run | str | Path,
+    by: str = "hookpoint",
+    alpha: float = 0.05,
+    correction: Correction = "holm",
+    margin: float | None = None,
+    metrics: Sequence[str] = (),
+    resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare the main arms of two complete runs, cell by cell.
+    """Compare the main arms of complete runs with those of the first one, cell by cell.
 
-    A metric is compared when samples carry a score of its name. Same items (same ids; latents only
-    of the same SAE): paired. Others: unpaired. Raises `NotComparableError` naming what differs.
+    The family of tests, which `correction` is for, is every cell of every further run in every
+    metric: a task's headline metrics (all, where no headline is a mean of samples), or those named
+    in `metrics`, `all` being all. Same items (same ids; latents only of the same SAE) are paired,
+    others not. With a `margin`, in the metrics' own units, 'tied' is a finding: the difference lies
+    within it (two one-sided tests), and what is found neither different nor equal is 'undecided'.
+    Without one, 'tied' says that no difference was found. Raises `NotComparableError` with every
+    reason.
     """
-    if by not in BY:
-        raise UsageError(f"can't compare by {by!r}; choose one of {', '.join(BY)}")
-    a, b = (run if isinstance(run, Run) else load_run(run) for run in (run_a, run_b))
-    names = _comparable_tasks(a, b)
-    rows = [row for name in names for row in _differences(a, b, name, by)]
-    if not rows:
-        raise NotComparableError(
-            f"the runs have no {by} in common; compare by another of {', '.join(BY)}"
-        )
-    return Comparison(a.id, b.id, by, alpha, _judged(rows, alpha), _notes(a, b, names))
+    _check_options(by, correction, margin, runs)
+    first, *others = (run if isinstance(run, Run) else load_run(run) for run in runs)
+    common = {other.id: comparable_tasks(first, other) for other in others}
+    pairs = [
+        pair
+        for other in others
+        for task in common[other.id]
+        for pair in _pairs(first, other, task, by, metrics)
+    ]
+    if not pairs:
+        raise NotComparableError(_nothing(by, metrics))
+    made = changes([pair.sides for pair in pairs], resamples=resamples)
+    return Comparison(
+        runs=[run.id for run in (first, *others)],
+        by=by,
+        alpha=alpha,
+        correction=correction,
+        margin=margin,
+        resamples=resamples,
+        rows=judged(pairs, made, alpha, correction, margin),
+        notes=_notes(first, others, common, pairs, metrics),
+        against_l0=against_l0([first, *others]),
+    )
 
 
-def _comparable_tasks(a: Run, b: Run) -> list[str]:
-    """Names of the tasks of both runs, after checking everything that must be the same."""
+def comparable_tasks(a: Run, b: Run) -> list[str]:
+    """Names of the tasks of both runs, after checking everything that must be the same.
+
+    Raises `NotComparableError` with every reason.
+    """
     for run in (a, b):
         if not run.complete:
             raise NotComparableError(
@@ -115,136 +105,77 @@ def _comparable_tasks(a: Run, b: Run) -> list[str]:
         raise NotComparableError(
             f"no task in common: {', '.join(tasks_a)} and {', '.join(tasks_b)}"
         )
-    _check_equal("", a.document["comparability"], b.document["comparability"])
-    for name in common:
-        _check_equal(f"{name}: ", tasks_a[name], tasks_b[name])
+    reasons = [
+        *_unequal("", a.document["comparability"], b.document["comparability"]),
+        *(r for name in common for r in _unequal(f"{name}: ", tasks_a[name], tasks_b[name])),
+    ]
+    if reasons:
+        raise NotComparableError(f"not comparable: {'; '.join(reasons)}")
     return common
 
 
-def _check_equal(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+def _unequal(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
     for part in sorted({*a, *b}):
         if a.get(part) != b.get(part):
-            raise NotComparableError(
-                f"not comparable: {prefix}{part} differs, {a.get(part)!r} and {b.get(part)!r}"
-            )
+            yield f"{prefix}{part} differs, {a.get(part)!r} and {b.get(part)!r}"
 
 
-def _notes(a: Run, b: Run, common: Sequence[str]) -> list[str]:
+def _check_options(by: str, correction: str, margin: float | None, runs: Sequence[object]) -> None:
+    if by not in BY:
+        raise UsageError(f"can't compare by {by!r}; choose one of {', '.join(BY)}")
+    if correction not in CORRECTIONS:
+        raise UsageError(f"no correction {correction!r}; choose one of {', '.join(CORRECTIONS)}")
+    if margin is not None and margin <= 0:
+        raise UsageError(f"the margin is {margin:g}; it must be above 0, in the metric's units")
+    if len(runs) < 2:
+        raise UsageError("a comparison needs two runs or more; name another one")
+
+
+def _pairs(a: Run, b: Run, task: str, by: str, metrics: Sequence[str]) -> Iterator[Pair]:
+    scores_a, scores_b = (cells(run, task, by) for run in (a, b))
+    specs = metric_specs(a, task)
+    chosen = _chosen(specs, scores_a, metrics)
+    for (cell, metric), scores in scores_a.items():
+        if metric in chosen and (cell, metric) in scores_b:
+            direction = specs[metric]["higher_is_better"]
+            sides = (scores, scores_b[cell, metric])
+            yield Pair(task, metric, cell, b.id, direction, sides)
+
+
+def _chosen(
+    specs: Mapping[str, Mapping[str, Any]], scored: Mapping[Cell, Scores], metrics: Sequence[str]
+) -> set[str]:
+    declared = {metric for _, metric in scored if metric in specs}
+    if metrics:
+        return declared if ALL_METRICS in metrics else declared & set(metrics)
+    return {metric for metric in declared if specs[metric]["headline"]} or declared
+
+
+def _nothing(by: str, metrics: Sequence[str]) -> str:
+    if metrics:
+        return f"no {by} has samples with {' or '.join(metrics)} in both runs; try --metric all"
+    return f"the runs have no {by} in common; compare by another of {', '.join(BY)}"
+
+
+def _notes(
+    first: Run,
+    others: Sequence[Run],
+    common: Mapping[str, Sequence[str]],
+    pairs: Sequence[Pair],
+    metrics: Sequence[str],
+) -> list[str]:
     alone = [
-        (run.id, task["name"]) for run in (a, b) for task in run.tasks if task["name"] not in common
+        f"{task['name']} is only in {run.id}"
+        for other in others
+        for run in (first, other)
+        for task in run.tasks
+        if task["name"] not in common[other.id]
     ]
-    return [f"{task} is only in {run}" for run, task in alone]
-
-
-def _differences(a: Run, b: Run, task: str, by: str) -> Iterator[Difference]:
-    metrics = {
-        metric["name"]: metric
-        for spec in a.tasks
-        if spec["name"] == task
-        for metric in spec["metrics"]
-    }
-    scores_a, scores_b = (_cells(run, task, by) for run in (a, b))
-    for cell, metric in scores_a:
-        if metric in metrics and (cell, metric) in scores_b:
-            row = _difference(scores_a[cell, metric], scores_b[cell, metric])
-            direction = metrics[metric]["higher_is_better"]
-            yield replace(row, task=task, metric=metric, cell=cell, higher_is_better=direction)
-
-
-def _cells(run: Run, task: str, by: str) -> dict[tuple[str | None, str], _Scores]:
-    cells: dict[tuple[str | None, str], _Scores] = {}
-    dictionaries = {
-        (sae["name"], sae.get("hookpoint")): sae.get("weights_sha256", sae["name"])
-        for sae in run.document["saes"]
-    }
-    for line in run.lines(task):
-        if line["status"] == "ok" and (line["arm"] == "main" or by == "arm"):
-            for metric, value in line["scores"].items():
-                scores = cells.setdefault((_cell(line, by), metric), _Scores([], [], []))
-                scores.ids.append(_item(line, dictionaries))
-                scores.clusters.append(line["cluster"])
-                scores.values.append(value)
-    return cells
-
-
-def _cell(line: Line, by: str) -> str | None:
-    value = layer_of(line["hookpoint"]) if by == "layer" else line[by]
-    return None if value is None else str(value)
-
-
-def _item(line: Line, dictionaries: Mapping[tuple[str, str | None], str]) -> str:
-    """What makes two samples the same item. Latent 7 of one SAE is not latent 7 of another."""
-    if line["latent"] is None:
-        return str(line["id"])
-    sae = (line["sae"], line["hookpoint"])
-    return f"{dictionaries.get(sae, sae)} {line['id']}"
-
-
-def _difference(a: _Scores, b: _Scores) -> Difference:
-    common = set(a.ids) & set(b.ids)
-    # Pairing a small overlap would throw the rest away.
-    if 2 * len(common) >= max(len(a.ids), len(b.ids)):
-        return _paired(_restricted(a, common), _restricted(b, common))
-    interval = unpaired_difference(a.values, a.clusters, b.values, b.clusters)
-    p = label_permutation(a.values, a.clusters, b.values, b.clusters)
-    return _row(a, b, interval, 0, "cluster permutation", p)
-
-
-def _restricted(scores: _Scores, ids: set[str]) -> _Scores:
-    """Only these items, in the order of their ids."""
-    kept = sorted(
-        i for i in zip(scores.ids, scores.clusters, scores.values, strict=True) if i[0] in ids
-    )
-    return _Scores([i[0] for i in kept], [i[1] for i in kept], [i[2] for i in kept])
-
-
-def _paired(a: _Scores, b: _Scores) -> Difference:
-    interval = difference_interval(a.values, b.values, a.clusters)
-    if {*a.values, *b.values} <= {0.0, 1.0} and len(set(a.clusters)) == len(a.clusters):
-        gained = sum(y > x for x, y in zip(a.values, b.values, strict=True))
-        lost = sum(y < x for x, y in zip(a.values, b.values, strict=True))
-        return _row(a, b, interval, len(a.ids), "McNemar, exact", mcnemar_exact(gained, lost))
-    differences = [y - x for x, y in zip(a.values, b.values, strict=True)]
-    p = sign_flip_permutation(differences, a.clusters)
-    return _row(a, b, interval, len(a.ids), "sign flips of clusters", p)
-
-
-def _row(a: _Scores, b: _Scores, interval: Interval, pairs: int, test: str, p: float) -> Difference:
-    enough = interval.n_clusters >= INSUFFICIENT
-    return Difference(
-        task="",
-        metric="",
-        cell=None,
-        a=sum(a.values) / len(a.values),
-        b=sum(b.values) / len(b.values),
-        difference=interval.value,
-        ci_low=interval.low,
-        ci_high=interval.high,
-        ci_method=interval.method,
-        n_a=len(a.values),
-        n_b=len(b.values),
-        n_pairs=pairs,
-        test=test if enough else None,
-        p=p if enough else None,
-        p_holm=None,
-        outcome="tied" if enough else "insufficient",
-        higher_is_better=None,
-    )
-
-
-def _judged(rows: Sequence[Difference], alpha: float) -> list[Difference]:
-    tested = [row for row in rows if row.p is not None]
-    corrected = iter(holm([row.p for row in tested if row.p is not None]))
-    return [row if row.p is None else _verdict(row, next(corrected), alpha) for row in rows]
-
-
-def _verdict(row: Difference, p_holm: float, alpha: float) -> Difference:
-    return replace(row, p_holm=p_holm, outcome=_outcome(row, p_holm <= alpha))
-
-
-def _outcome(row: Difference, significant: bool) -> Outcome:
-    if not significant or not row.difference:
-        return "tied"
-    if row.higher_is_better is None:
-        return "different"
-    return "better" if (row.difference > 0) == row.higher_is_better else "worse"
+    compared = {(pair.task, pair.metric) for pair in pairs}
+    pooled = [
+        f"{task} {metric} is no mean over samples of the main arm: it is in no test here"
+        for task in dict.fromkeys(task for names in common.values() for task in names)
+        for metric, spec in metric_specs(first, task).items()
+        if (metric in metrics if metrics else spec["headline"]) and (task, metric) not in compared
+    ]
+    return list(dict.fromkeys([*alone, *pooled]))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from .resampling import batch, bca, cluster_totals, percentiles, resampled_means
+from .resampling import bca, cluster_totals, influence, percentiles, resampled_means
 
 T = TypeVar("T")
 Array = Any
@@ -57,8 +57,7 @@ def mean_interval(
     if min(values) == max(values):
         return _constant_interval(bare, level)
     draws = resampled_means(sums, counts, seed, resamples)
-    left_out = (sums.sum() - sums) / (counts.sum() - counts)
-    low, high = bca(value, draws, left_out, level)
+    low, high = bca(value, draws, influence(sums, counts), groups, level)
     return replace(bare, low=low, high=high, method="cluster bootstrap (BCa)")
 
 
@@ -70,49 +69,6 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
         return Interval(None, None, None, None, 0, 0)
     bounds = binomtest(k, n).proportion_ci(level, method="wilson")
     return Interval(k / n, float(bounds.low), float(bounds.high), "Wilson", n, n)
-
-
-def difference_interval(
-    a: Sequence[float],
-    b: Sequence[float],
-    clusters: Sequence[Hashable],
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> Interval:
-    """Mean of b - a over the same samples, clustered."""
-    differences = [y - x for x, y in zip(a, b, strict=True)]
-    interval = mean_interval(differences, clusters, seed=seed, resamples=resamples, level=level)
-    return replace(interval, method=interval.method and f"paired {interval.method}")
-
-
-def unpaired_difference(
-    a: Sequence[float],
-    clusters_a: Sequence[Hashable],
-    b: Sequence[float],
-    clusters_b: Sequence[Hashable],
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
-    level: float = 0.95,
-) -> Interval:
-    """Mean of b minus mean of a over different samples; each side is resampled alone."""
-    if not len(a) or not len(b):
-        return Interval(None, None, None, None, len(a) + len(b), 0)
-    totals_a, totals_b = cluster_totals(a, clusters_a), cluster_totals(b, clusters_b)
-    value = float(totals_b[0].sum() / totals_b[1].sum() - totals_a[0].sum() / totals_a[1].sum())
-    smaller = min(len(totals_a[0]), len(totals_b[0]))
-    bare = Interval(value, None, None, None, len(a) + len(b), smaller)
-    if smaller < 2:
-        return bare
-    draws = resampled_means(*totals_b, seed + 1, resamples) - resampled_means(
-        *totals_a, seed, resamples
-    )
-    if draws.min() == draws.max():
-        return bare
-    low, high = percentiles(draws, smaller, level)
-    return replace(bare, low=low, high=high, method="unpaired cluster bootstrap (percentile)")
 
 
 def bootstrap_statistic(
@@ -146,79 +102,6 @@ def mcnemar_exact(b: int, c: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0
-
-
-def sign_flip_permutation(
-    differences: Sequence[float],
-    clusters: Sequence[Hashable],
-    *,
-    seed: int = 0,
-    draws: int = 10_000,
-) -> float:
-    """Two-sided p that paired differences centre on 0; a cluster flips as one. Exact when small."""
-    import numpy as np
-    from scipy.stats import permutation_test
-
-    sums, _ = cluster_totals(differences, clusters)
-    if len(sums) < 2 or not sums.any():
-        return 1.0
-    result = permutation_test(
-        (sums,),
-        lambda x, axis: x.sum(axis=axis),
-        permutation_type="samples",
-        n_resamples=draws,
-        batch=batch(len(sums)),
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
-
-
-def label_permutation(
-    a: Sequence[float],
-    clusters_a: Sequence[Hashable],
-    b: Sequence[float],
-    clusters_b: Sequence[Hashable],
-    *,
-    seed: int = 0,
-    draws: int = 10_000,
-) -> float:
-    """Two-sided p that two sets of clusters have the same mean; whole clusters change sides."""
-    import numpy as np
-    from scipy.stats import permutation_test
-
-    (sums_a, counts_a), (sums_b, counts_b) = (
-        cluster_totals(a, clusters_a),
-        cluster_totals(b, clusters_b),
-    )
-    sums, counts = np.concatenate([sums_a, sums_b]), np.concatenate([counts_a, counts_b])
-
-    def difference(x: Array, y: Array, axis: int) -> Array:
-        mean_x, mean_y = (sums[i].sum(axis=axis) / counts[i].sum(axis=axis) for i in (x, y))
-        return mean_y - mean_x
-
-    if len(sums_a) < 2 or len(sums_b) < 2:
-        return 1.0
-    result = permutation_test(
-        (np.arange(len(sums_a)), np.arange(len(sums_a), len(sums))),
-        difference,
-        permutation_type="independent",
-        n_resamples=draws,
-        batch=batch(len(sums)),
-        vectorized=True,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the given order."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, floor = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = floor
-    return adjusted
 
 
 def auroc(scores: Sequence[float], labels: Sequence[bool | int]) -> float | None:
