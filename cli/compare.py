@@ -1,23 +1,25 @@
-"""`lmmsae-eval compare A B`."""
+"""`lmmsae-eval compare A B...`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..harness.compare import BY, Comparison, Difference, compare
 from .find import find_run
-from .options import json_option, print_json, runs_option
-from .scores import number
-from .table import print_table
+from .options import json_option, print_json, runs_option, split_commas
+from .table import print_table, printable
 
-NUMBERS = ("A", "B", "B - A", "interval", "n", "p")
+if TYPE_CHECKING:
+    from ..harness.compare import Comparison
+
+BY = ("layer", "hookpoint", "sae", "concept", "arm", "task")
+FORMATS = ("table", "md", "json")
 
 
 @click.command("compare")
-@click.argument("a")
-@click.argument("b")
+@click.argument("refs", nargs=-1, required=True, metavar="A B...")
 @click.option(
     "--by",
     type=click.Choice(BY),
@@ -26,38 +28,100 @@ NUMBERS = ("A", "B", "B - A", "interval", "n", "p")
     help="One test per metric and this.",
 )
 @click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    callback=split_commas,
+    metavar="LIST",
+    help="Metrics to test, or all.  [default: the tasks' headline ones]",
+)
+@click.option(
     "--alpha",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
-    help="Chance of any false finding in the whole table (Holm).",
+    help="Chance of a false finding, as corrected.",
+)
+@click.option(
+    "--correction",
+    type=click.Choice(["holm", "bh", "none"]),
+    default="holm",
+    show_default=True,
+    help="holm: any false finding in the table; bh: the share of false ones.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, min_open=True),
+    metavar="M",
+    help="A difference that does not matter: 'tied' is then shown, not assumed.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=100),
+    default=10_000,
+    show_default=True,
+    help="Of bootstraps and permutations.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="md is fit for a pull request.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw scores over measured L0 (.png, .svg, .pdf).",
 )
 @runs_option
 @json_option
-def command(a: str, b: str, by: str, alpha: float, output_dir: Path, as_json: bool) -> None:
-    """Say where run B is better or worse than run A, beyond chance, and where they are tied.
+def command(
+    refs: tuple[str, ...],
+    form: Literal["table", "md", "json"],
+    plot: Path | None,
+    output_dir: Path,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say where runs are better or worse than run A, beyond chance, and where they are tied.
 
-    Exit code 5 when the runs can't be compared: other task version, data, samples or judge.
+    Same samples are paired; latents of different SAEs are not. Exit code 5 when the runs can't be
+    compared: other task version, protocol, data, samples or judge.
     """
-    runs = find_run(a, output_dir), find_run(b, output_dir)
-    comparison = compare(*runs, by=by, alpha=alpha)
-    if as_json:
+    from ..harness.compare import compare
+    from ..reports.comparison import render_markdown, save_l0_plot
+
+    comparison = compare(*(find_run(ref, output_dir) for ref in refs), **options)
+    if plot:
+        save_l0_plot(comparison, plot)
+    if as_json or form == "json":
         print_json(comparison.to_json())
+    elif form == "md":
+        click.echo(render_markdown(comparison))
     else:
         _print(comparison)
 
 
 def _print(comparison: Comparison) -> None:
-    click.echo(f"A {comparison.a}\nB {comparison.b}")
-    header = ("task", comparison.by, "metric", *NUMBERS, "B is")
-    print_table(header, [_cells(row) for row in comparison.rows], NUMBERS)
-    click.echo(f"{comparison.family} tests, p corrected after Holm, alpha {comparison.alpha:g}")
-    for note in comparison.notes:
-        click.echo(note)
+    from ..reports.comparison import (
+        L0_COLUMNS,
+        L0_NUMBERS,
+        columns,
+        l0_rows,
+        letters,
+        number_columns,
+        small_print,
+        table_rows,
+    )
 
-
-def _cells(row: Difference) -> tuple[str, ...]:
-    interval = "-" if row.ci_low is None else f"[{number(row.ci_low)}, {number(row.ci_high)}]"
-    n = f"{row.n_pairs} pairs" if row.n_pairs else f"{row.n_a} | {row.n_b}"
-    scores = (number(row.a), number(row.b), number(row.difference), interval, n, number(row.p_holm))
-    return (row.task, row.cell or "all", row.metric, *scores, row.outcome)
+    for letter, run in letters(comparison).items():
+        click.echo(f"{letter} {run}")
+    print_table(columns(comparison), table_rows(comparison), number_columns(comparison))
+    for line in small_print(comparison):
+        click.echo(printable(line))
+    if comparison.against_l0:
+        click.echo()
+        print_table(L0_COLUMNS, l0_rows(comparison), L0_NUMBERS)

@@ -20,7 +20,8 @@ SECTIONS = {
         "ls": "List tasks, runs or SAEs.",
         "show": "Print a run's scores, or what failed.",
         "report": "Write a run's HTML report.",
-        "compare": "Say which of two runs is better, or that they are tied.",
+        "compare": "Say which runs are better than the first, or that they are tied.",
+        "power": "Say how much data a wished-for difference needs.",
     },
     "Publish": {
         "annotate": "Let people rate a run's explanations.",

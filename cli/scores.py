@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..harness.rundir import Run
+from ..reports.table import headline_names, interval_text, layer_text, number, score_rows
 from .table import print_table
 
 Row = Mapping[str, Any]
@@ -41,7 +42,7 @@ def heading(run: Run) -> str:
 
 def select(run: Run, by: Sequence[str] = ()) -> list[Row]:
     """Headline metrics of the main arm over all concepts; `by` opens splits and sets the order."""
-    shown = _headline(run)
+    shown = headline_names(score_rows(run))
     rows = [
         row
         for row in run.metrics
@@ -60,53 +61,23 @@ def select(run: Run, by: Sequence[str] = ()) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def score(row: Row) -> str:
-    return number(row["value"])
-
-
-def interval(row: Row) -> str:
-    if row["ci_low"] is None or row["ci_high"] is None:
-        return "-"
-    return f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
-
-
-def coverage(row: Row) -> str:
-    return f"{row['n_ok']}/{row['n_total']}"
-
-
-def number(value: float | None) -> str:
-    """Three decimals for what lies around 1, three digits for the rest."""
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
-
-
-def layer(row: Row) -> str:
-    """Both ways of counting: `2 (model.layers.1)`."""
-    return f"{row['layer']} ({row['hookpoint']})" if row["hookpoint"] else "all"
-
-
-def _headline(run: Run) -> set[tuple[str, str]]:
-    shown = set()
-    for task in run.tasks:
-        metrics = task["metrics"]
-        chosen = [m for m in metrics if m["headline"]] or metrics
-        shown |= {(task["name"], m["name"]) for m in chosen}
-    return shown
-
-
 def _columns(run: Run, rows: Sequence[Row], by: Collection[str]) -> dict[str, Callable[[Row], str]]:
     titles = {(t["name"], m["name"]): m["title"] for t in run.tasks for m in t["metrics"]}
     columns: dict[str, Callable[[Row], str]] = {
         "task": lambda row: row["task"],
-        "layer": layer,
+        "layer": lambda row: layer_text(row["hookpoint"], row["layer"]),
         "metric": lambda row: str(titles.get((row["task"], row["metric"]), row["metric"])),
     }
     for name in ("concept", "arm", "sae"):
         if name in by or (name == "sae" and _several_saes_a_layer(rows)):
             columns[name] = _plain(name)
-    columns |= {"score": score, "interval": interval, "n": lambda row: str(row["n_ok"])}
-    columns |= {"coverage": coverage, "null": lambda row: number(row["null"])}
+    columns |= {
+        "score": lambda row: number(row["value"]),
+        "interval": lambda row: interval_text(row["ci_low"], row["ci_high"]),
+        "n": lambda row: str(row["n_ok"]),
+        "coverage": lambda row: f"{row['n_ok']}/{row['n_total']}",
+        "null": lambda row: number(row["null"]),
+    }
     if any(row["note"] for row in rows):
         columns["note"] = lambda row: row["note"] or ""
     return columns

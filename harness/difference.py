@@ -196,9 +196,7 @@ def _unpaired(cells: Sequence[_Sides], resamples: int, seed: int) -> list[Change
     # A test needs a variance on both sides.
     tested = [i for i, (a, b) in enumerate(units) if min(len(a[0]), len(b[0])) > 1]
     joined = {i: _joined(*units[i]) for i in tested}
-    shuffled = dict(
-        zip(tested, side_changes(list(joined.values()), seed, resamples), strict=True)
-    )
+    shuffled = dict(zip(tested, side_changes(list(joined.values()), seed, resamples), strict=True))
     return [
         _change(
             cell,

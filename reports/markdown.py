@@ -20,12 +20,14 @@ def render_markdown(run: Run) -> str:
     parts = [
         f"# {escape(seen.id)}",
         f"Status: **{escape(seen.status)}**",
-        _table(("", "", ""), [(fact.label, fact.value, fact.detail) for fact in seen.facts]),
+        markdown_table(
+            ("", "", ""), [(fact.label, fact.value, fact.detail) for fact in seen.facts]
+        ),
     ]
     if seen.saes:
-        parts += ["## SAEs", _table(seen.sae_columns, seen.saes)]
+        parts += ["## SAEs", markdown_table(seen.sae_columns, seen.saes)]
     rows = [row.cells() for task in seen.tasks for row in task.headline]
-    parts += ["## Scores", _table(COLUMNS, rows) if rows else "No metrics yet."]
+    parts += ["## Scores", markdown_table(COLUMNS, rows) if rows else "No metrics yet."]
     for task in seen.tasks:
         parts += _task(task)
     parts += [
@@ -38,6 +40,15 @@ def render_markdown(run: Run) -> str:
 def escape(text: str) -> str:
     """One line in which nothing is markup."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows under a header, every cell escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        f"| {' | '.join(cell if line is lines[1] else escape(cell) for cell in line)} |"
+        for line in lines
+    )
 
 
 def _task(task: TaskView) -> Iterator[str]:
@@ -58,7 +69,7 @@ def _grid(grid: Matrix) -> str:
         grid.by,
         *(" ".join(filter(None, (c.label, c.hookpoint, c.sae))) for c in grid.columns),
     ]
-    return _table(header, [(label, *map(_cell, cells)) for label, cells in grid.rows])
+    return markdown_table(header, [(label, *map(_cell, cells)) for label, cells in grid.rows])
 
 
 def _cell(row: ScoreRow | None) -> str:
@@ -71,11 +82,3 @@ def _cell(row: ScoreRow | None) -> str:
 def _failure(failure: Failure) -> str:
     first = f" (first: {escape(failure.samples[0])})" if failure.samples else ""
     return f"- {failure.count} × {failure.status}: {escape(failure.reason)}{first}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell if line is lines[1] else escape(cell) for cell in line)} |"
-        for line in lines
-    )

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..harness.results import plot_document
+from ..harness.task import Plot
+from ..harness.writing import clear_errors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +29,17 @@ _VARIABLES = {
     _PAPER: "--paper",
     **{stand_in: f"--series-{i}" for i, stand_in in enumerate(_SERIES, start=1)},
 }
+_ON_PAPER = {
+    _INK: "#3d4450",
+    _GRID: "#d5d9e0",
+    _PAPER: "#ffffff",
+    **dict(
+        zip(
+            _SERIES, ("#2563a8", "#c2570c", "#2f7d4f", "#8a3f8f", "#7a6a12", "#b3324a"), strict=True
+        )
+    ),
+}
+"""The same for a file of its own."""
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     # An explanation may hold dollar signs: text is text, never mathematics.
@@ -61,28 +79,66 @@ def draw(plot: Mapping[str, Any]) -> PlotView | None:
 
     Raises `KeyError` on an unknown kind.
     """
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    points = [point for point in plot["points"] if point.get("y") is not None]
+    points = _drawable(plot)
     if not points:
         return None
     wide = plot["kind"] == "bars" and len(_names(points)) > _MANY
     # The same plot gives the same bytes: ids are hashed with the title, not drawn at random.
-    style: Any = {**_STYLE, "svg.hashsalt": str(plot["title"])}
-    with rc_context(style), warnings.catch_warnings():
-        # The browser brings the letters; matplotlib's own font only serves to measure them.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+    with _style({"svg.hashsalt": str(plot["title"])}):
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(9.6 if wide else 5.6, 3.4), layout="constrained")
-        axes = figure.add_subplot()
-        _DRAWERS[plot["kind"]](axes, points)
-        axes.set(xlabel=_short(plot["x"]), ylabel=_short(plot["y"]))
+        _fill(figure.add_subplot(), plot, points)
         if len(_series(points)) > 1:
             figure.legend(loc="outside upper left", ncols=4, fontsize=8.5)
         page = StringIO()
         metadata = {"Date": None, "Creator": None}
         figure.savefig(page, format="svg", transparent=True, metadata=metadata)
     return PlotView(str(plot["title"]), _inline(page.getvalue()), wide)
+
+
+def save_plots(plots: Sequence[Plot], file: Path) -> None:
+    """Draw plots under each other into one PNG, SVG or PDF, by the file's ending.
+
+    Raises `UsageError` for another ending or a place that can't be written.
+    """
+    if file.suffix not in (".png", ".svg", ".pdf"):
+        raise UsageError(f"can't draw {file.name}; end its name in .png, .svg or .pdf")
+    from matplotlib.figure import Figure
+
+    with _style({}, _ON_PAPER), clear_errors(file):
+        figure = Figure(figsize=(6.4, 3.6 * len(plots)), layout="constrained", dpi=150)
+        for i, plot in enumerate(plots, start=1):
+            axes = figure.add_subplot(len(plots), 1, i)
+            document = plot_document(plot)
+            _fill(axes, document, _drawable(document))
+            axes.set_title(plot.title, fontsize=10)
+            if len(_series(plot.points)) > 1:
+                axes.legend(fontsize=8.5)
+        figure.savefig(file)
+
+
+@contextmanager
+def _style(extra: Mapping[str, Any], colours: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Ours, with stand-ins for colours unless there are `colours` for them."""
+    from matplotlib import cycler, rc_context
+
+    chosen = dict(zip(_VARIABLES, _VARIABLES, strict=True)) if colours is None else colours
+    style: Any = {k: chosen.get(v, v) if isinstance(v, str) else v for k, v in _STYLE.items()}
+    style["axes.prop_cycle"] = cycler(color=[chosen[stand_in] for stand_in in _SERIES])
+    with rc_context({**style, **extra}), warnings.catch_warnings():
+        # The browser brings the letters; matplotlib's own font only serves to measure them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
+def _drawable(plot: Mapping[str, Any]) -> list[Point]:
+    return [point for point in plot["points"] if point.get("y") is not None]
+
+
+def _fill(axes: Axes, plot: Mapping[str, Any], points: Sequence[Point]) -> None:
+    _DRAWERS[plot["kind"]](axes, points)
+    axes.set(xlabel=_short(plot["x"]), ylabel=_short(plot["y"]))
 
 
 def _bars(axes: Axes, points: Sequence[Point]) -> None:
@@ -150,9 +206,16 @@ _DRAWERS: Mapping[str, Callable[[Axes, Sequence[Point]], None]] = {
 
 
 def _whiskers(axes: Axes, places: Sequence[float], points: Sequence[Point]) -> None:
+    from matplotlib import rcParams
+
     for place, point in zip(places, points, strict=True):
         if _has_interval(point):
-            axes.plot([place, place], [point["low"], point["high"]], color=_INK, linewidth=1.1)
+            axes.plot(
+                [place, place],
+                [point["low"], point["high"]],
+                color=rcParams["text.color"],
+                linewidth=1.1,
+            )
 
 
 def _has_interval(point: Point) -> bool:
@@ -198,7 +261,7 @@ def _series(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def _colour(i: int) -> str:
-    return _SERIES[i % len(_SERIES)]
+    return f"C{i % len(_SERIES)}"
 
 
 def _inline(svg: str) -> str:

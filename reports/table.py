@@ -57,9 +57,7 @@ class ScoreRow:
 
     @property
     def interval_text(self) -> str:
-        if self.insufficient or self.ci_low is None or self.ci_high is None:
-            return MISSING
-        return f"[{number(self.ci_low)}, {number(self.ci_high)}]"
+        return MISSING if self.insufficient else interval_text(self.ci_low, self.ci_high)
 
     @property
     def coverage_text(self) -> str:
@@ -114,8 +112,15 @@ def summary_rows(run: Run) -> list[ScoreRow]:
 def headline(rows: Iterable[ScoreRow]) -> list[ScoreRow]:
     """Main arm, all concepts, headline metrics; a task that names none shows all of its metrics."""
     overall = [row for row in rows if row.arm == "main" and row.concept is None]
-    naming = {row.task for row in overall if row.headline}
-    return [row for row in overall if row.headline or row.task not in naming]
+    shown = headline_names(overall)
+    return [row for row in overall if (row.task, row.metric) in shown]
+
+
+def headline_names(rows: Iterable[ScoreRow]) -> set[tuple[str, str]]:
+    """Task and metric of the headline metrics, of all metrics where a task names none."""
+    rows = list(rows)
+    naming = {row.task for row in rows if row.headline}
+    return {(row.task, row.metric) for row in rows if row.headline or row.task not in naming}
 
 
 def number(value: float | None) -> str:
@@ -123,6 +128,10 @@ def number(value: float | None) -> str:
     if value is None:
         return MISSING
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    return MISSING if low is None or high is None else f"[{number(low)}, {number(high)}]"
 
 
 def layer_text(hookpoint: str | None, layer: int | None) -> str:

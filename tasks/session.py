@@ -18,6 +18,7 @@ from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
+from .sparsity import measured_l0
 from .subject import Provider, Subject
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _plan(
         },
         comparability={"model": subject.lmm.identity, **world},
         model=_model_document(subject.lmm),
-        saes=[_sae_document(sae) for sae in subject.main_saes],
+        saes=_sae_documents(subject),
         dataset=_dataset_document(request, subject),
         judge=judge if client else {**judge, "note": LABEL_JUDGE_NOTE},
         config=request.document(),
@@ -263,6 +264,14 @@ def _model_document(lmm: LMM) -> dict[str, Any]:
         "n_layers": lmm.n_layers,
         "d_model": lmm.d_model,
     }
+
+
+def _sae_documents(subject: Subject) -> list[dict[str, Any]]:
+    l0 = measured_l0(subject, ArtefactStore(cache_root()))
+    return [
+        _sae_document(sae) | {"l0": measured}
+        for sae, measured in zip(subject.main_saes, l0, strict=True)
+    ]
 
 
 def _sae_document(sae: TrainedSae) -> dict[str, Any]:

@@ -108,14 +108,20 @@ def type_command(in_folder: Path) -> Callable[..., Result]:
 def make_run(in_folder: Path) -> Callable[..., Run]:
     """A complete toy run in `runs/`."""
 
-    def make(share: float = 0.5, seed: int = 0, version: int = 1, fail_on_error: float = 2) -> Run:
+    def make(
+        share: float = 0.5,
+        seed: int = 0,
+        version: int = 1,
+        fail_on_error: float = 2,
+        l0: float | None = None,
+    ) -> Run:
         context = Context(share, ArtefactStore(), SilentProgress(), seed=seed)
         plan = Plan(
             tasks=[PlannedTask(Toy(), context)],
             directory=in_folder / "runs",
             identity={"share": share},
             comparability={"dataset": version},
-            saes=[{"name": "toy", "hookpoint": HOOKPOINT, "weights_sha256": "0"}],
+            saes=[{"name": "toy", "hookpoint": HOOKPOINT, "weights_sha256": "0", "l0": l0}],
             seed=seed,
             fail_on_error=fail_on_error,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from click.testing import Result
 from lmmsae_eval.harness.rundir import Run
@@ -130,7 +131,64 @@ def test_compare_says_which_run_is_better(type_command: Type, make_run: Make) ->
     outcome = {row["metric"]: row["outcome"] for row in rows}
     assert outcome == {"consistent": "better"}
     assert "28 pairs" in result.output
-    assert "1 tests, p corrected after Holm" in result.output
+    assert "1 test in the family, p corrected after Holm" in result.output
+
+
+def test_compare_in_markdown_is_a_table_for_a_pull_request(
+    type_command: Type, make_run: Make
+) -> None:
+    runs = [make_run(share=share).path for share in (0.2, 0.9, 0.5)]
+
+    result = type_command("compare", *runs, "--format", "md", "--correction", "bh")
+
+    assert "| task | layer | metric | run | A | run's | run's - A |" in result.output
+    assert "| consistency | 2 | consistent | B |" in result.output
+    assert "| C |" in result.output
+    assert "2 tests in the family, p corrected after Benjamini and Hochberg" in result.output
+
+
+def test_compare_draws_scores_over_measured_l0(
+    type_command: Type, make_run: Make, in_folder: Path
+) -> None:
+    a, b = make_run(share=0.2, l0=3.5), make_run(share=0.9, l0=7.25)
+
+    result = type_command("compare", a.path, b.path, "--plot", "l0.png")
+
+    assert result.exit_code == 0
+    assert "7.250" in result.output
+    assert (in_folder / "l0.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_over_l0_needs_l0_and_a_known_ending(type_command: Type, make_run: Make) -> None:
+    bare, measured = make_run(share=0.2).path, make_run(share=0.9, l0=2.0).path
+
+    without = type_command("compare", bare, bare, "--plot", "l0.png")
+    unknown = type_command("compare", measured, measured, "--plot", "l0.docx")
+
+    assert (without.exit_code, unknown.exit_code) == (2, 2)
+    assert "measured L0" in without.stderr
+    assert ".png" in unknown.stderr
+
+
+def test_power_says_how_many_latents_a_difference_needs(type_command: Type, make_run: Make) -> None:
+    run = make_run(share=0.5).path
+    words = ("power", run, "--metric", "consistent", "--difference", "0.1")
+
+    (row,) = json.loads(type_command(*words, "--json").output)["rows"]
+
+    assert row["n_clusters"] == 28
+    assert row["needed_unpaired"] > 300
+    assert row["detectable_unpaired"] > 0.3
+    assert str(row["needed_unpaired"]) in type_command(*words).output
+
+
+def test_power_of_an_unknown_metric_names_the_known_ones(
+    type_command: Type, make_run: Make
+) -> None:
+    result = type_command("power", make_run().path, "--metric", "iuo", "--difference", "0.1")
+
+    assert result.exit_code == 2
+    assert "its scores are consistent" in result.stderr
 
 
 def test_runs_on_other_data_can_not_be_compared(type_command: Type, make_run: Make) -> None:

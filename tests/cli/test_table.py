@@ -8,8 +8,8 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lmmsae_eval.cli.scores import number
 from lmmsae_eval.cli.table import print_table, printable
+from lmmsae_eval.reports.table import number
 
 HEADER, ROWS = ("name", "score"), [("a", "0.5"), ("longer", "10")]
 
@@ -47,7 +47,7 @@ def test_printable_text_is_one_line_of_the_same_length(text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, "-"),
+        (None, "–"),
         (0, "0.000"),
         (-0.12345, "-0.123"),
         (9.9994, "9.999"),

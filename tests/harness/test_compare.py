@@ -206,7 +206,7 @@ def test_more_tests_need_more_evidence(make: Callable[..., Run]) -> None:
     many = compare(make(cells(0, 12)), make(cells(1, 12)), by="concept")
 
     assert one.rows[0].p == many.rows[0].p
-    assert many.rows[0].p_holm > one.rows[0].p_holm
+    assert many.rows[0].p_corrected > one.rows[0].p_corrected
 
 
 def test_cells_are_matched_by_what_is_asked_for(make: Callable[..., Run]) -> None:
@@ -267,6 +267,88 @@ def test_an_unknown_grouping_is_a_usage_error(make: Callable[..., Run]) -> None:
     run = make(questions(noise(30, 0)))
     with pytest.raises(UsageError, match="can't compare by 'colour'"):
         compare(run, run, by="colour")
+
+
+def test_every_reason_for_a_refusal_is_named(make: Callable[..., Run]) -> None:
+    scored = questions(noise(30, 0))
+
+    with pytest.raises(NotComparableError, match=r"data differs.*; toy/given: judge differs"):
+        compare(make(scored), make(scored, judge="k", comparability={"data": "e"}))
+
+
+def test_all_other_runs_are_compared_with_the_first_as_one_family(make: Callable[..., Run]) -> None:
+    runs = [make(questions(noise(40, seed))) for seed in range(3)]
+    comparison = compare(*runs)
+
+    assert comparison.runs == [run.id for run in runs]
+    assert comparison.family == 4
+    assert {r.run for r in comparison.rows} == {run.id for run in runs[1:]}
+
+
+def test_one_run_is_no_comparison(make: Callable[..., Run]) -> None:
+    with pytest.raises(UsageError, match="needs two runs"):
+        compare(make(questions(noise(30, 0))))
+
+
+def test_the_metrics_asked_for_are_the_family(make: Callable[..., Run]) -> None:
+    run = make(questions(noise(30, 0)))
+
+    assert compare(run, run, metrics=["cost"]).family == 1
+    assert compare(run, run, metrics=["all"]).family == 2
+    with pytest.raises(NotComparableError, match="--metric all"):
+        compare(run, run, metrics=["undeclared"])
+
+
+def test_with_a_margin_tied_is_a_finding_and_too_little_data_undecided(
+    make: Callable[..., Run],
+) -> None:
+    before = noise(100, 0)
+    a = make(questions(before))
+    b = make(questions([x + 0.01 * y for x, y in zip(before, noise(100, 1), strict=True)]))
+
+    assert row(compare(a, b, margin=0.1)).outcome == "tied"
+    assert row(compare(a, make(questions(noise(100, 2))), margin=0.1)).outcome == "undecided"
+    assert row(compare(a, b)).p_equivalent is None
+
+
+def test_a_difference_within_the_margin_is_tied_however_sure(make: Callable[..., Run]) -> None:
+    before = noise(100, 0)
+    a, b = make(questions(before)), make(questions([x + 0.01 for x in before]))
+
+    assert row(compare(a, b)).outcome == "better"
+    assert row(compare(a, b, margin=0.1)).outcome == "tied"
+
+
+@pytest.mark.parametrize("options", [{"margin": 0.0}, {"margin": -1.0}, {"correction": "hope"}])
+def test_options_without_meaning_are_usage_errors(
+    make: Callable[..., Run], options: dict[str, Any]
+) -> None:
+    run = make(questions(noise(30, 0)))
+    with pytest.raises(UsageError):
+        compare(run, run, **options)
+
+
+def test_benjamini_and_hochberg_let_more_through_than_holm(make: Callable[..., Run]) -> None:
+    def cells(seed: int, shift: float) -> list[Scored]:
+        return [
+            (Sample(f"{c} {i}", f"{c} {i}", concept=str(c)), x)
+            for c in range(6)
+            for i, x in enumerate(noise(30, 31 * c + seed, shift))
+        ]
+
+    a, b = make(cells(0, 0)), make(cells(1, 0.4))
+    holm = compare(a, b, by="concept", metrics=["score"])
+    bh = compare(a, b, by="concept", metrics=["score"], correction="bh")
+
+    assert all(x.p_corrected >= y.p_corrected for x, y in zip(holm.rows, bh.rows, strict=True))
+    assert sum(x.p_corrected for x in holm.rows) > sum(x.p_corrected for x in bh.rows)
+
+
+def test_samples_that_one_run_alone_has_are_listed(make: Callable[..., Run]) -> None:
+    values = noise(40, 0)
+    found = row(compare(make(questions([*values, None])), make(questions([*values, 1.0]))))
+
+    assert (found.unpaired_a, found.unpaired_b) == ([], ["q40"])
 
 
 def test_runs_may_be_named_by_their_folders_and_the_result_is_json(

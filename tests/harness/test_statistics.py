@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -14,17 +12,10 @@ from lmmsae_eval.harness.statistics import (
     INSUFFICIENT,
     auroc,
     bootstrap_statistic,
-    difference_interval,
-    holm,
-    label_permutation,
     mcnemar_exact,
     mean_interval,
-    sign_flip_permutation,
-    unpaired_difference,
     wilson,
 )
-
-P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
 @pytest.mark.parametrize(
@@ -57,20 +48,6 @@ def test_mcnemar_of_nine_against_two_is_not_significant() -> None:
     assert mcnemar_exact(2, 9) == mcnemar_exact(9, 2)
     assert mcnemar_exact(0, 0) == 1.0
     assert mcnemar_exact(5, 5) == 1.0
-
-
-@given(P_VALUES)
-@settings(deadline=None, max_examples=40)
-def test_holm_agrees_with_statsmodels(p_values: list[float]) -> None:
-    from statsmodels.stats.multitest import multipletests
-
-    expected = multipletests(p_values, method="holm")[1]
-
-    assert holm(p_values) == pytest.approx(list(expected))
-
-
-def test_holm_of_no_tests_is_empty() -> None:
-    assert holm([]) == []
 
 
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=30))
@@ -154,30 +131,6 @@ def test_lengths_must_agree() -> None:
         mean_interval([1, 2], ["a"])
 
 
-def test_a_paired_difference_is_far_narrower_than_an_unpaired_one() -> None:
-    random = np.random.default_rng(5)
-    a = random.normal(size=100)
-    b = a + 0.1 + 0.05 * random.normal(size=100)
-    clusters = list(range(100))
-    paired = difference_interval(list(a), list(b), clusters)
-    unpaired = unpaired_difference(list(a), clusters, list(b), clusters)
-
-    assert paired.value == pytest.approx(unpaired.value)
-    assert paired.low is not None
-    assert paired.low > 0
-    assert _width(unpaired) > 10 * _width(paired)
-
-
-def test_a_difference_says_b_minus_a() -> None:
-    assert difference_interval([0, 0, 1], [1, 1, 1], range(3)).value == pytest.approx(2 / 3)
-    assert unpaired_difference([0, 0], "xy", [1, 1], "zw").value == 1.0
-
-
-def test_an_unpaired_difference_needs_two_clusters_on_each_side() -> None:
-    assert unpaired_difference([1, 2], "aa", [3, 4], "xy").low is None
-    assert unpaired_difference([], [], [3, 4], "xy").value is None
-
-
 def test_a_bootstrapped_mean_agrees_with_the_interval_of_the_mean() -> None:
     values = list(np.random.default_rng(7).normal(size=50))
     by_cluster = {i: [value] for i, value in enumerate(values)}
@@ -202,35 +155,6 @@ def test_a_statistic_that_some_draws_cannot_have_uses_the_others() -> None:
 def test_a_statistic_without_a_value_has_no_interval() -> None:
     assert bootstrap_statistic({1: [1], 2: [2]}, lambda xs: None).value is None
     assert bootstrap_statistic({}, lambda xs: 1.0).value is None
-
-
-def test_sign_flips_are_exact_for_few_clusters() -> None:
-    # 6 differences of one sign: 2 of 2**6 sign patterns are as extreme.
-    assert sign_flip_permutation([1.0] * 6, range(6)) == pytest.approx(2 / 64)
-    assert sign_flip_permutation([1.0] * 12, [i // 2 for i in range(12)]) == pytest.approx(2 / 64)
-
-
-def test_differences_that_are_all_zero_are_tied() -> None:
-    assert sign_flip_permutation([0.0] * 30, range(30)) == 1.0
-    assert sign_flip_permutation([1.0], ["a"]) == 1.0
-
-
-def test_changing_sides_is_exact_for_few_clusters() -> None:
-    # The most extreme of the 20 ways to choose 3 of 6, on both sides.
-    p = label_permutation([0, 0, 0], "abc", [1, 1, 1], "xyz")
-    assert p == pytest.approx(2 / 20)
-    assert label_permutation([0, 0], "aa", [1, 1], "xy") == 1.0
-
-
-@pytest.mark.parametrize("test", ["sign flips", "labels"])
-def test_permutation_tests_see_a_large_difference(test: str) -> None:
-    random = np.random.default_rng(11)
-    a, b = list(random.normal(size=40)), list(random.normal(1.0, size=40))
-    clusters = list(range(40))
-    if test == "labels":
-        assert label_permutation(a, clusters, b, clusters, draws=2000) < 0.01
-    else:
-        assert sign_flip_permutation(list(np.subtract(b, a)), clusters, draws=2000) < 0.01
 
 
 def _width(interval: object) -> float:
@@ -274,27 +198,3 @@ def test_clustered_intervals_cover_the_truth(binary: bool) -> None:
 def test_clustered_intervals_cover_as_often_as_they_say(binary: bool, least: float) -> None:
     # Exponential effects of 30 families: no bootstrap of so few reaches .95.
     assert least <= _coverage(4000, binary, seed=19) <= 0.97
-
-
-def _level(test: Callable[[np.random.Generator], float], repeats: int) -> float:
-    random = np.random.default_rng(23)
-    return sum(test(random) <= 0.05 for _ in range(repeats)) / repeats
-
-
-def _null_flip(random: np.random.Generator) -> float:
-    families = np.repeat(random.normal(size=15), 4) + random.normal(0, 0.3, 60)
-    return sign_flip_permutation(list(families), list(np.repeat(np.arange(15), 4)), draws=400)
-
-
-def _null_labels(random: np.random.Generator) -> float:
-    sides = [np.repeat(random.normal(size=15), 4) for _ in range(2)]
-    clusters = list(np.repeat(np.arange(15), 4))
-    return label_permutation(list(sides[0]), clusters, list(sides[1]), clusters, draws=400)
-
-
-@pytest.mark.parametrize("test", [_null_flip, _null_labels])
-def test_without_a_difference_one_test_in_twenty_is_significant(
-    test: Callable[[np.random.Generator], float],
-) -> None:
-    repeats = 200
-    assert _level(test, repeats) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / repeats)

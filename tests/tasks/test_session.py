@@ -58,6 +58,11 @@ def test_the_same_call_again_reuses_saes_and_run(world, monkeypatch):
     assert {file: file.stat().st_mtime_ns for file in again.path.rglob("*")} == before
 
 
+def test_every_saes_l0_is_measured_and_no_more_than_its_k(world):
+    saes = small_run().document["saes"]
+    assert all(0 < sae["l0"] <= sae["k"] for sae in saes)
+
+
 def test_another_layer_seed_or_option_is_another_run(world):
     paths = {
         small_run(layers=[1]).path,
