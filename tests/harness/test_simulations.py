@@ -1,4 +1,4 @@
-"""Error rates, power and coverage by simulation: a seeded sample here, the whole with `campaign`."""
+"""Error rates, power and coverage by simulation: a seeded sample; the whole with `campaign`."""
 
 from __future__ import annotations
 
