@@ -145,7 +145,8 @@ def _paired(cells: Sequence[_Sides], resamples: int, seed: int) -> list[Change]:
     import numpy as np
 
     totals = [
-        cluster_totals(np.subtract(cell.b.values, cell.a.values), cell.a.clusters) for cell in cells
+        cluster_totals(np.subtract(cell.b.values, cell.a.values).tolist(), cell.a.clusters)
+        for cell in cells
     ]
     units = [merged(*total, seed) for total in totals]
     draws = bootstrapped(units, seed, resamples)
@@ -238,8 +239,7 @@ def _change(
     ps: _Ps,
 ) -> Change:
     a, b = (sum(side.values) / len(side.values) for side in (cell.a, cell.b))
-    spread = moved is not None and draws.min() < draws.max()
-    low, high = bca(b - a, draws, moved, n_clusters, 0.95) if spread else (None, None)
+    low, high, stderr = _spread(b - a, draws, moved, n_clusters)
     enough = n_clusters >= INSUFFICIENT
     return Change(
         a=a,
@@ -247,8 +247,8 @@ def _change(
         value=b - a,
         low=low,
         high=high,
-        stderr=float(draws.std(ddof=1)) if spread else None,
-        method=method if spread else None,
+        stderr=stderr,
+        method=None if stderr is None else method,
         n_a=len(cell.a.values),
         n_b=len(cell.b.values),
         n_clusters=n_clusters,
@@ -260,3 +260,12 @@ def _change(
         unpaired_a=cell.only_a,
         unpaired_b=cell.only_b,
     )
+
+
+def _spread(
+    value: float, draws: ndarray, moved: ndarray | None, n_clusters: int
+) -> tuple[float | None, float | None, float | None]:
+    """Bounds and standard error; None where a bootstrap shows no spread."""
+    if moved is None or draws.min() == draws.max():
+        return None, None, None
+    return *bca(value, draws, moved, n_clusters, 0.95), float(draws.std(ddof=1))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from numpy import ndarray
+
+SizeT = TypeVar("SizeT", bound=Hashable)
 
 _CHUNK = 4_000_000
 """Numbers held at once while resampling."""
@@ -210,8 +212,8 @@ def _ratio(totals: ndarray, groups: int) -> tuple[ndarray, ndarray]:
     return mean, residuals / counts**2 * groups / (groups - 1)
 
 
-def _by_size(sizes: Sequence[Hashable]) -> dict[Hashable, list[int]]:
-    places: dict[Hashable, list[int]] = {}
+def _by_size(sizes: Sequence[SizeT]) -> dict[SizeT, list[int]]:
+    places: dict[SizeT, list[int]] = {}
     for place, size in enumerate(sizes):
         places.setdefault(size, []).append(place)
     return places

@@ -121,12 +121,14 @@ def save_plots(plots: Sequence[Plot], file: Path) -> None:
 @contextmanager
 def _style(extra: Mapping[str, Any], colours: Mapping[str, str] | None = None) -> Iterator[None]:
     """Ours, with stand-ins for colours unless there are `colours` for them."""
-    from matplotlib import cycler, rc_context
+    from cycler import cycler
+    from matplotlib import rc_context
 
     chosen = dict(zip(_VARIABLES, _VARIABLES, strict=True)) if colours is None else colours
     style: Any = {k: chosen.get(v, v) if isinstance(v, str) else v for k, v in _STYLE.items()}
     style["axes.prop_cycle"] = cycler(color=[chosen[stand_in] for stand_in in _SERIES])
-    with rc_context({**style, **extra}), warnings.catch_warnings():
+    style |= extra
+    with rc_context(style), warnings.catch_warnings():
         # The browser brings the letters; matplotlib's own font only serves to measure them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
