@@ -44,7 +44,7 @@ def _measure(subject: Subject, saes: Sequence[TrainedSae]) -> list[float]:
         tokens += sum(len(boxes) for boxes in chunk.boxes)
         for i, entries in enumerate(chunk.entries):
             active[i] += len(entries.values)
-    return [n / max(tokens, 1) for n in active]
+    return [round(n / max(tokens, 1), 4) for n in active]
 
 
 def _save(l0: Sequence[float], folder: Path) -> None:
