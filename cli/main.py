@@ -30,6 +30,8 @@ SECTIONS = {
         "submit": "Add a run to a leaderboard.",
     },
     "Maintain": {
+        "cache": "See or remove what is kept between runs.",
+        "tasks": "Lock tasks' versions to their source.",
         "doctor": "Say what is installed and whether a model loads.",
         "testbed": "Rebuild the embedded testbed, or read its card.",
     },
