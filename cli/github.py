@@ -19,14 +19,14 @@ def report_to_github(gate: Gate) -> None:
     """Nothing outside of Actions. Annotations go to stderr, which Actions reads as well: stdout may
     be JSON."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in annotations(gate):
+        for line in commands(gate):
             click.echo(line, err=True)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with clear_errors(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
             file.write(markdown(gate))
 
 
-def annotations(gate: Gate) -> list[str]:
+def commands(gate: Gate) -> list[str]:
     """Workflow commands: an error per problem, a warning per missing number that is let pass."""
     errors = [_command("error", verdict) for verdict in gate.failed]
     return errors + [_command("warning", v) for v in gate.verdicts if v.warnings]
@@ -41,7 +41,8 @@ def markdown(gate: Gate) -> str:
 
 def _cells(verdict: Verdict) -> tuple[str, ...]:
     word = f"**{verdict.word}**" if verdict.problems else verdict.word
-    numbers = (verdict.baseline, verdict.now, verdict.change and verdict.change.value)
+    moved = verdict.change.value if verdict.change else None
+    numbers = (verdict.baseline, verdict.now, moved)
     layer = str(verdict.layer or "all")
     return (verdict.task, layer, verdict.metric, *map(number, numbers), word)
 

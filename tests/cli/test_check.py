@@ -129,14 +129,14 @@ def test_a_passing_gate_annotates_nothing(
 
 
 def test_what_a_file_names_cannot_give_commands_to_actions() -> None:
-    from lmmsae_eval.cli.github import annotations, markdown
+    from lmmsae_eval.cli.github import commands, markdown
     from lmmsae_eval.harness.gate import Gate, Verdict
 
     evil = "a\n::set-output name=x::y | <script>"
     verdict = Verdict(evil, evil, None, None, None, 1.0, 0.0, True, 1, 1, problems=(evil,))
     gate = Gate("run", "baseline", 0.05, [verdict])
 
-    (line,) = annotations(gate)
+    (line,) = commands(gate)
     assert "\n" not in line
     table = markdown(gate).splitlines()[-1]
     assert "<script>" not in table
