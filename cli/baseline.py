@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ..harness.baseline import BASELINE, Baseline, bless, load_baseline
+from ..reports.table import number
 from .find import find_run
 from .options import json_option, print_json, runs_option
-from .scores import number
 from .table import print_table
 
 file_option = click.option(

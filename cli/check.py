@@ -11,10 +11,10 @@ from ..harness.baseline import BASELINE, Baseline, load_baseline, require_comple
 from ..harness.gate import Gate, Verdict, check
 from ..harness.rules import Allowed, OnMissing, Rules
 from ..harness.snapshot import snapshot
+from ..reports.table import number
 from .find import find_run
 from .github import report_to_github
 from .options import json_option, print_json, runs_option
-from .scores import number
 from .table import print_table
 
 HEADER = ("task", "layer", "metric", "baseline", "now", "change", "interval", "p", "verdict")

@@ -9,7 +9,7 @@ import click
 
 from ..harness.gate import Gate, Verdict
 from ..harness.writing import clear_errors
-from .scores import number
+from ..reports.table import number
 from .table import printable
 
 HEADER = ("task", "layer", "metric", "baseline", "now", "change", "verdict")
