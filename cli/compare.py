@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from .advice import print_advisories
 from .find import find_run
 from .options import json_option, print_json, runs_option, split_commas
 from .table import print_table, printable
@@ -94,7 +95,9 @@ def command(
     from ..harness.compare import compare
     from ..reports.comparison import render_markdown, save_l0_plot
 
-    comparison = compare(*(find_run(ref, output_dir) for ref in refs), **options)
+    runs = [find_run(ref, output_dir) for ref in refs]
+    print_advisories(*runs)
+    comparison = compare(*runs, **options)
     if plot:
         save_l0_plot(comparison, plot)
     if as_json or form == "json":

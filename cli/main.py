@@ -22,12 +22,16 @@ SECTIONS = {
         "report": "Write a run's HTML report.",
         "compare": "Say which runs are better than the first, or that they are tied.",
         "power": "Say how much data a wished-for difference needs.",
+        "check": "The CI gate: fail when a run is worse than its baseline.",
+        "baseline": "Bless a run as the baseline, or show it.",
     },
     "Publish": {
         "annotate": "Let people rate a run's explanations.",
         "submit": "Add a run to a leaderboard.",
     },
     "Maintain": {
+        "cache": "See or remove what is kept between runs.",
+        "tasks": "Lock tasks' versions to their source.",
         "doctor": "Say what is installed and whether a model loads.",
         "testbed": "Rebuild the embedded testbed, or read its card.",
     },

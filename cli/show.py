@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..harness.rundir import Run
+from .advice import print_advisories
 from .find import find_run
 from .options import json_option, print_json, runs_option, split_commas
 from .scores import SPLITS, heading, print_scores, select
@@ -38,6 +39,7 @@ def _splits(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -
 def command(ref: str, by: tuple[str, ...], failed: bool, output_dir: Path, as_json: bool) -> None:
     """Print a run's scores. RUN is a folder, or an id in the runs' folder."""
     run = find_run(ref, output_dir)
+    print_advisories(run)
     if as_json:
         found = {"failed": _failures(run)} if failed else {"metrics": select(run, by)}
         print_json({"run_id": run.id, "path": str(run.path), "status": run.status, **found})

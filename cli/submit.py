@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .advice import print_advisories
 from .find import find_run
 from .options import LEADERBOARD, runs_option
 
@@ -24,5 +25,7 @@ def command(ref: str, leaderboard: Path, output_dir: Path) -> None:
     """Add a complete run to a leaderboard and rebuild its page."""
     from ..leaderboards import build_site, submit
 
-    submit(find_run(ref, output_dir), leaderboard)
+    run = find_run(ref, output_dir)
+    print_advisories(run)
+    submit(run, leaderboard)
     click.echo(build_site(leaderboard))

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -38,6 +39,23 @@ class Artefact:
     kind: str
     key: Mapping[str, Any]
     path: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+
+    @property
+    def idle(self) -> float:
+        """Seconds since it was made or last read."""
+        return max(0.0, time.time() - (self.path / _KEY_FILE).stat().st_mtime)
+
+    def remove(self) -> None:
+        """Moved aside first, so that a process that looks for it finds all of it or nothing."""
+        aside = self.path.with_name(f"{_UNFINISHED}{self.path.name}-{os.getpid()}")
+        with clear_errors(self.path):
+            self.path.rename(aside)
+            shutil.rmtree(aside)
 
 
 class ArtefactStore:
@@ -97,6 +115,9 @@ class ArtefactStore:
 
 def _read(folder: Path, load: Callable[[Path], T]) -> T:
     try:
+        # A read-only cache serves as well; only `prune` then knows no better.
+        with suppress(OSError):
+            (folder / _KEY_FILE).touch()
         return load(folder)
     except (OSError, ValueError, KeyError) as error:
         raise UsageError(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib import metadata
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
 from .environment import package_version
-from .identity import sha256
+from .identity import canonical, sha256
 from .task import Task
 
 _DRAWING = {"cards", "plots"}
@@ -34,12 +34,18 @@ def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
     """The distribution that a task comes from: `{package, package_version}`."""
     top = task.__module__.partition(".")[0]
     # Our own is known; looking others up reads every installed package's file list.
-    names = [_OURS] if top == __name__.partition(".")[0] else packages_distributions().get(top, [])
+    names = [_OURS] if top == __name__.partition(".")[0] else _distributions().get(top, [])
     for name in names:
         found = package_version(name)
         if found is not None:
             return {"package": name, "package_version": found}
     return {"package": top, "package_version": None}
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Reads every installed package's file list: once."""
+    return metadata.packages_distributions()
 
 
 def _sources(module: str) -> dict[str, str]:
@@ -92,7 +98,18 @@ def _normalised(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_idle(child)]
-    return ast.dump(tree)
+    return canonical(_plain(tree))
+
+
+def _plain(node: Any) -> Any:
+    """A tree as lists, without positions and empty fields: those differ between Python versions."""
+    if isinstance(node, ast.AST):
+        fields = {name: _plain(value) for name, value in ast.iter_fields(node) if name != "kind"}
+        return [type(node).__name__, {n: v for n, v in fields.items() if v not in (None, [])}]
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    # 1, 1.0, "1" and True are different constants; bytes and complex numbers are not JSON.
+    return None if node is None else repr(node)
 
 
 def _is_idle(node: ast.stmt) -> bool:

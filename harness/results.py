@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from .. import __version__
 from .task import Card, Metric, MetricRow, Outcome, Plot, Sample, TaskSpec
 
 SCHEMA_VERSION = 1
@@ -77,6 +78,7 @@ def metric_document(task: TaskSpec, protocol: str, row: MetricRow) -> dict[str, 
         "higher_is_better": direction,
         "null": _number(row.null),
         "note": row.note,
+        "harness_version": __version__,
     }
 
 

@@ -57,8 +57,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """Metric rows, see `results.metric_document`."""
-        return list(self.document["metrics"])
+        """Metric rows, see `results.metric_document`. Early runs have no version in each row."""
+        version = self.document.get("harness", {}).get("version")
+        return [{"harness_version": version, **row} for row in self.document["metrics"]]
 
     @property
     def tasks(self) -> list[dict[str, Any]]:
