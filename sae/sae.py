@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -22,8 +23,8 @@ from .sparse import weighted_rows
 if TYPE_CHECKING:
     from .topk import TopK
 
-_DENSE_VALUES = 2**26
-"""Pre-activations made at a time by `encode`: 256 MiB in float32, whatever the number of tokens."""
+_DENSE_VALUES = 7 * 2**20
+"""Pre-activations made at a time: 28 MiB in float32, whatever the number of tokens."""
 
 
 class Latents(NamedTuple):
@@ -107,11 +108,18 @@ class SAE(ABC):
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """W_enc, b_enc, W_dec, b_dec, then the architecture's own."""
-        return tuple(self._fields(Tensor).values())
+        return tuple(self.named_tensors.values())
 
-    def _fields(self, kind: type) -> dict[str, Any]:
+    @property
+    def named_tensors(self) -> dict[str, Tensor]:
+        """`tensors` by the names of their fields."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in named.items() if isinstance(value, kind)}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+    @property
+    def learned(self) -> tuple[Tensor, ...]:
+        """Those of `tensors` that gradients move."""
+        return self.tensors
 
     @property
     def n_latents(self) -> int:
@@ -124,8 +132,9 @@ class SAE(ABC):
     @cached_property
     def identity(self) -> str:
         """sha256 of architecture, settings and weights. Read it only when training is over."""
-        settings = self._fields(int) | self._fields(tuple)
-        label = " ".join([self.architecture, *(str(value) for value in settings.values())])
+        values = (getattr(self, field.name) for field in fields(self))
+        settings = [str(value) for value in values if not isinstance(value, Tensor)]
+        label = " ".join([self.architecture, *settings])
         digest = hashlib.sha256(label.encode())
         for tensor in self.tensors:
             flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -137,12 +146,24 @@ class SAE(ABC):
         """Dense `(tokens, n_latents)`: for a training step, not for keeping."""
         return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc.T)
 
+    def dense_parts(self, x: Tensor) -> Iterator[Tensor]:
+        """`pre_activations` of some tokens at a time, in order: `(some, n_latents)` each.
+
+        All in one buffer, unless autograd needs them: be done with one before the next.
+        """
+        size = max(1, _DENSE_VALUES // self.n_latents)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
+            yield from (self.pre_activations(part) for part in x.split(size))
+            return
+        buffer = x.new_empty(min(size, len(x)), self.n_latents)
+        for part in x.split(size):
+            out = buffer[: len(part)]
+            yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
+
     def encode(self, x: Tensor) -> Latents:
         """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own."""
         flat = x.reshape(-1, self.d_model).to(self.W_enc)
-        at_a_time = max(1, _DENSE_VALUES // self.n_latents)
-        parts = [self.choose(self.pre_activations(part)) for part in flat.split(at_a_time)]
-        latents = _joined(parts)
+        latents = _joined([self.choose(pre) for pre in self.dense_parts(flat)])
         shape = (*x.shape[:-1], latents.values.shape[-1])
         return Latents(latents.indices.int().reshape(shape), latents.values.reshape(shape))
 
@@ -169,7 +190,7 @@ class SAE(ABC):
         )
 
     def to(self, like: torch.device | torch.dtype | str) -> Self:
-        moved = {name: tensor.to(like) for name, tensor in self._fields(Tensor).items()}
+        moved = {name: tensor.to(like) for name, tensor in self.named_tensors.items()}
         return replace(self, **moved)
 
 

@@ -10,11 +10,11 @@ from lmmsae_eval.sae.step import (
     AuxK,
     Gradients,
     TopKTrainer,
-    autograd_gradients,
     forward,
     gradients,
 )
 from lmmsae_eval.sae.topk import TopK
+from lmmsae_eval.sae.twin import autograd_gradients
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
