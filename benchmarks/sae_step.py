@@ -147,7 +147,8 @@ def start(row: str, args: argparse.Namespace) -> subprocess.Popen[str]:
 
 
 def ask(process: subprocess.Popen[str], what: str) -> dict[str, Any]:
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write(what + "\n")
     process.stdin.flush()
     found: dict[str, Any] = json.loads(process.stdout.readline())
@@ -157,7 +158,8 @@ def ask(process: subprocess.Popen[str], what: str) -> dict[str, Any]:
 def started(args: argparse.Namespace) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     for row in args.rows:
         process = start(row, args)
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         if process.stdout.readline().strip() == "ready":
             yield row, process
         else:

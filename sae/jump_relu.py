@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from .sae import SAE, Latents, packed
 from .straight_through import AutogradTrainer, Objective
@@ -60,9 +59,13 @@ class JumpReLUTrainer(AutogradTrainer[JumpReLU]):
             self._begin(sae, pre.detach())
         threshold = sae.threshold
         width = self.width * threshold.detach()
-        values = _Jump.apply(pre, threshold, width)
+        near = ((pre - threshold).abs() <= width / 2) / width
+        # 0, with the derivative 1: what it is multiplied by is the estimator for the threshold.
+        moved = threshold - threshold.detach()
+        fires = pre > threshold
+        values = torch.where(fires, pre, 0.0) - (threshold * near).detach() * moved
         error = values @ sae.W_dec + sae.b_dec - x
-        l0 = _Count.apply(pre.detach(), threshold, width) / len(x)
+        l0 = (fires.sum() - (near.detach() * moved).sum()) / len(x)
         loss = error.pow(2).sum() / total + (l0 / sae.k - 1).pow(2)
         return Objective(loss, values.detach(), error.detach())
 
@@ -73,33 +76,3 @@ class JumpReLUTrainer(AutogradTrainer[JumpReLU]):
         smallest = pre.topk(often, dim=0, sorted=True).values[-1]
         sae.log_threshold.copy_(smallest.clamp_min(1e-6 * float(pre.abs().max())).log())
         self.sae.log_threshold.copy_(sae.log_threshold)
-
-
-class _Jump(Function):
-    """z where z > threshold, else 0."""
-
-    @staticmethod
-    def forward(ctx: Any, pre: Tensor, threshold: Tensor, width: Tensor) -> Tensor:
-        ctx.save_for_backward(pre, threshold, width)
-        return torch.where(pre > threshold, pre, 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
-        pre, threshold, width = ctx.saved_tensors
-        near = ((pre - threshold).abs() <= width / 2) / width
-        return grad * (pre > threshold), -(grad * near).sum(0) * threshold, None
-
-
-class _Count(Function):
-    """How many z exceed their threshold."""
-
-    @staticmethod
-    def forward(ctx: Any, pre: Tensor, threshold: Tensor, width: Tensor) -> Tensor:
-        ctx.save_for_backward(pre, threshold, width)
-        return (pre > threshold).sum().to(pre.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:  # type: ignore[override]
-        pre, threshold, width = ctx.saved_tensors
-        near = ((pre - threshold).abs() <= width / 2) / width
-        return None, -grad * near.sum(0), None

@@ -91,8 +91,13 @@ def forward(
         )
         nested = _nested(sae, x, shares)
         fired, error = nested[0].latents, nested[0].error
-    aux = Latents(*map(torch.cat, zip(*chosen_dead, strict=True))) if chosen_dead else None
-    return NestedForward(fired, error, nested, aux)
+    return NestedForward(fired, error, nested, _together(chosen_dead))
+
+
+def _together(parts: Sequence[Latents]) -> Latents | None:
+    if not parts:
+        return None
+    return Latents(torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts]))
 
 
 def _strongest_of(pre: Tensor, rows: Tensor, k: int) -> Latents:
@@ -119,7 +124,9 @@ def _nested(sae: TopKFamily, x: Tensor, shares: Sequence[Share]) -> list[Nested]
 
 
 @torch.no_grad()
-def gradients(sae: TopKFamily, x: Tensor, done: NestedForward, auxk: AuxK | None = None) -> Gradients:
+def gradients(
+    sae: TopKFamily, x: Tensor, done: NestedForward, auxk: AuxK | None = None
+) -> Gradients:
     """The gradients of the loss at a finished `forward`, by hand."""
     centred = x - sae.b_dec
     total = variance(x)
