@@ -44,20 +44,20 @@ class BatchTopK(TopKFamily):
     def choose(self, pre: Tensor) -> Latents:
         return packed(torch.where(pre > self.threshold, pre, 0.0))
 
-    def select(self, parts: Iterable[Tensor], k: int) -> Latents:
-        n_tokens, wanted = 0, 0
+    def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
         values, places = self.W_enc.new_zeros(0), self.W_enc.new_zeros(0, dtype=torch.int64)
-        floor = 0.0
+        floor, start = 0.0, 0
         for pre in parts:
-            wanted += k * len(pre)
-            # Only what beats the weakest of enough others can be among the largest of all.
-            new = (pre.reshape(-1) > floor).nonzero()[:, 0]
-            values = torch.cat([values, pre.reshape(-1)[new]])
-            places = torch.cat([places, new + n_tokens * self.n_latents])
-            n_tokens += len(pre)
-            if len(values) > wanted:
-                values, kept = values.topk(wanted, sorted=False)
+            flat = pre.reshape(-1)
+            new = (flat > floor).nonzero()[:, 0]
+            values = torch.cat([values, flat[new]])
+            places = torch.cat([places, new + start])
+            start += len(flat)
+            if len(values) > k * n_tokens:
+                values, kept = values.topk(k * n_tokens, sorted=False)
                 places = places[kept]
+                # With so many as large, nothing smaller can be among the largest.
+                floor = float(values.min())
         places, order = places.sort()
         return _by_token(places, values[order], n_tokens, self.n_latents)
 

@@ -28,9 +28,9 @@ class TopKFamily(SAE):
     """An SAE that chooses k latents a token, each token for itself or the batch together."""
 
     @abstractmethod
-    def select(self, parts: Iterable[Tensor], k: int) -> Latents:
-        """Which latents fire in a training batch whose pre-activations come in `parts`, in the
-        order of the tokens. A part is not kept: the next one may overwrite it.
+    def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
+        """Which latents fire in a training batch of `n_tokens`, whose pre-activations come in
+        `parts`, in the order of the tokens. A part is not kept: the next one may overwrite it.
         """
 
     def shares(self, fired: Latents) -> Sequence[Share]:

@@ -6,6 +6,7 @@ the threshold; the paper's straight-through estimators stand in, with a rectangl
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class JumpReLU(SAE):
         return {"log_threshold": rows.new_full((len(rows),), -torch.inf)}
 
     def _at_scale(self, scale: float) -> dict[str, Tensor]:
-        return {"log_threshold": self.log_threshold + torch.tensor(scale).log()}
+        return {"log_threshold": self.log_threshold + math.log(scale)}
 
     def choose(self, pre: Tensor) -> Latents:
         return packed(torch.where(pre > self.threshold, pre, 0.0))

@@ -82,13 +82,12 @@ def forward(
             yield pre
 
     if multi is None:
-        fired = sae.select(parts(), sae.k)
+        fired = sae.select(parts(), len(x), sae.k)
         nested = _nested(sae, x, sae.shares(fired))
         error = nested[-1].error
     else:
-        shares = _by_rank(
-            sae.select(parts(), min(sae.n_latents, multi.times * sae.k)), sae.k, multi
-        )
+        most = min(sae.n_latents, multi.times * sae.k)
+        shares = _by_rank(sae.select(parts(), len(x), most), sae.k, multi)
         nested = _nested(sae, x, shares)
         fired, error = nested[0].latents, nested[0].error
     return NestedForward(fired, error, nested, _together(chosen_dead))
@@ -106,6 +105,8 @@ def _strongest_of(pre: Tensor, rows: Tensor, k: int) -> Latents:
 
 
 def _by_rank(fired: Latents, k: int, multi: MultiTopK) -> list[Share]:
+    if fired.values.shape[1] == k:
+        return [Share(fired, 1.0 + multi.weight)]
     first, more = (
         Latents(fired.indices[:, part], fired.values[:, part])
         for part in (slice(k), slice(k, None))

@@ -29,7 +29,7 @@ class TopK(TopKFamily):
         values, indices = largest(pre, self.k, sort=True)
         return Latents(indices, values.relu())
 
-    def select(self, parts: Iterable[Tensor], k: int) -> Latents:
+    def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
         # MultiTopK tells the first k from the others, so with more than k the order matters.
         found = [largest(pre, k, sort=k > self.k) for pre in parts]
         values, indices = (torch.cat(tensors) for tensors in zip(*found, strict=True))

@@ -151,7 +151,7 @@ def test_a_batch_keeps_its_largest_positive_latents_whatever_its_parts(
 ) -> None:
     sae = BatchTopK.random(N, D, 1, 0)
     pre = torch.randn(sum(sizes), N, generator=torch.Generator().manual_seed(seed))
-    fired = sae.select(iter(pre.split(sizes)), k)
+    fired = sae.select(iter(pre.split(sizes)), len(pre), k)
     dense = torch.zeros_like(pre).scatter_(1, fired.indices, fired.values)
     smallest = pre.relu().flatten().sort(descending=True).values[k * len(pre) - 1]
     # Unused slots point at latent 0, so scatter could have overwritten it.
@@ -163,7 +163,7 @@ def test_the_threshold_is_the_usual_smallest_latent_of_a_batch() -> None:
     sae = BatchTopK.random(N, D, 2, 0)
     smallest = []
     for seed in range(3):
-        fired = sae.select([torch.randn(9, N, generator=torch.Generator().manual_seed(seed))], 2)
+        fired = sae.select([torch.randn(9, N, generator=torch.Generator().manual_seed(seed))], 9, 2)
         smallest.append(float(fired.values[fired.values > 0].min()))
         sae.observe(fired)
     mean = 0.99 * (0.99 * smallest[0] + 0.01 * smallest[1]) + 0.01 * smallest[2]

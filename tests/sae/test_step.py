@@ -108,7 +108,7 @@ def test_the_whole_family_equals_the_autograd_twin(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("k", [1, 4, N - 1])
+@pytest.mark.parametrize("k", [1, 4, N])
 @pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 3)])
 def test_multi_topk_equals_the_twin_and_adds_the_fvu_of_more_latents(
     dtype: torch.dtype, k: int, auxk: AuxK | None
