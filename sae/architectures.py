@@ -6,7 +6,6 @@ from typing import Any
 
 from .batch_topk import BatchTopK
 from .family import TopKFamily
-from .gated import Gated, GatedTrainer
 from .jump_relu import JumpReLU, JumpReLUTrainer
 from .matryoshka import MatryoshkaBatchTopK
 from .sae import SAE
@@ -14,7 +13,7 @@ from .step import AuxK, MultiTopK, TopKTrainer
 from .topk import TopK
 from .trainer import Trainer
 
-_ALL: tuple[type[SAE], ...] = (TopK, BatchTopK, MatryoshkaBatchTopK, JumpReLU, Gated)
+_ALL: tuple[type[SAE], ...] = (TopK, BatchTopK, MatryoshkaBatchTopK, JumpReLU)
 ARCHITECTURES: dict[str, type[SAE]] = {kind.architecture: kind for kind in _ALL}
 
 
@@ -28,6 +27,4 @@ def trainer_for(
         raise ValueError(f"AuxK and MultiTopK are of the TopK family, not of {sae.architecture}")
     if isinstance(sae, JumpReLU):
         return JumpReLUTrainer(sae, lr, dead_after)
-    if isinstance(sae, Gated):
-        return GatedTrainer(sae, lr, dead_after)
     raise ValueError(f"no trainer makes {type(sae).__name__}")
