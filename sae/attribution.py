@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .lmm import LMM, Batch, Hookpoint, TokenKind
 from .residual import yes_no
+from .sae import SAE
 from .sparse import row_dots
 from .tokens import token_mask
-from .topk import TopK
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Attribution:
         return dense.scatter_add_(1, self.indices.flatten(1).long(), values.flatten(1))
 
 
-def attribute(lmm: LMM, batch: Batch, hookpoint: Hookpoint, sae: TopK) -> Attribution:
+def attribute(lmm: LMM, batch: Batch, hookpoint: Hookpoint, sae: SAE) -> Attribution:
     """Attribute the yes/no answer of each prompt to the latents of `sae` at `hookpoint`."""
     leaf: list[Tensor] = []
 
@@ -62,7 +62,7 @@ def attribute(lmm: LMM, batch: Batch, hookpoint: Hookpoint, sae: TopK) -> Attrib
 
 
 @torch.no_grad()
-def _explain(sae: TopK, x: Tensor, gradient: Tensor, batch: Batch, metric: Tensor) -> Attribution:
+def _explain(sae: SAE, x: Tensor, gradient: Tensor, batch: Batch, metric: Tensor) -> Attribution:
     inside = token_mask(batch.kinds, "all").to(x.device)
     latents = sae.encode(x)
     values = latents.values * row_dots(sae.W_dec, latents.indices, gradient) * inside[..., None]

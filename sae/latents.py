@@ -12,7 +12,7 @@ from torch import Tensor
 from .lmm import LMM, Batch, Prompt, TokenKind
 from .progress import Progress, Quiet
 from .residual import capture
-from .topk import Latents, TrainedSae
+from .sae import Latents, TrainedSae
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """Products of a table's rows with sparse latents. Nothing of size (tokens, rows) or (tokens, k,
 width) is ever made.
+
+A product that reads each row of its table many times goes over the table some columns at a time,
+so that they stay in the processor's cache. That changes no bit of the result: every number is
+still the same sum in the same order.
 """
 
 from __future__ import annotations
@@ -8,49 +12,88 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+_COLUMNS = 128
+_READS_A_ROW = 8
+"""From so many reads a row on, copying the columns out pays."""
+
 
 def weighted_rows(table: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
     """Sum over k of `weights * table[indices]`: `(..., k)` and `(..., k)` give `(..., width)`.
     Differentiable.
     """
     k = indices.shape[-1]
-    flat = embedding_bag(
-        indices.reshape(-1, k), table, per_sample_weights=weights.reshape(-1, k), mode="sum"
+    flat = indices.reshape(-1)
+    offsets = torch.arange(0, len(flat), k, device=flat.device, dtype=flat.dtype)
+    return _bag_sums(table, flat, offsets, weights.reshape(-1)).reshape(
+        *indices.shape[:-1], table.shape[1]
     )
-    return flat.reshape(*indices.shape[:-1], table.shape[1])
 
 
 def row_dots(table: Tensor, indices: Tensor, vectors: Tensor) -> Tensor:
-    """`table[indices] . vectors`: indices `(..., k)`, vectors `(..., width)`, result `(..., k)`.
-
-    This is the gradient of `weighted_rows` for its weights, and embedding_bag's own backward
-    computes it without gathering the rows.
-    """
-    with torch.enable_grad():
-        weights = vectors.new_zeros(indices.shape).requires_grad_()
-        out = weighted_rows(table.detach(), indices, weights)
-        return torch.autograd.grad(out, weights, vectors.detach())[0]
+    """`table[indices] . vectors`: indices `(..., k)`, vectors `(..., width)`, result `(..., k)`."""
+    bags = BagsByRow(indices.reshape(-1, indices.shape[-1]), len(table))
+    dots = bags.dots(table, vectors.reshape(-1, table.shape[1]))
+    return bags.unsorted(dots).reshape(indices.shape)
 
 
 class BagsByRow:
     """The (token, row) pairs of a batch, sorted by row once, so that each row is one bag over
     tokens.
 
-    No scatter, nothing of size (tokens, k, width), and the order of summation is fixed.
+    No scatter, and the order of summation is fixed: within a row, that of the tokens. Weights go in
+    and out in the order of the sorted pairs.
     """
 
-    def __init__(self, indices: Tensor, n_rows: int) -> None:
-        """`indices` `(tokens, k)`: the rows that each token chose."""
-        rows, self._order = indices.reshape(-1).sort(stable=True)
-        starts = torch.arange(n_rows, device=rows.device, dtype=rows.dtype)
-        self._offsets = torch.searchsorted(rows, starts)
-        self._tokens = self._order // indices.shape[-1]
+    def __init__(self, indices: Tensor, n_rows: int, used: Tensor | None = None) -> None:
+        """`indices` `(tokens, k)`: the rows that each token chose, where `used` says so."""
+        flat = indices.reshape(-1)
+        # Sorting is by radix: the fewer bytes a key has, the fewer passes.
+        keys = flat.to(torch.int16 if n_rows <= 2**15 else torch.int32)
+        if used is None:
+            rows, self._order = keys.sort(stable=True)
+        else:
+            kept = used.reshape(-1).nonzero()[:, 0]
+            rows, order = keys[kept].sort(stable=True)
+            self._order = kept[order]
+        self._rows = rows.int()
+        self._tokens = (self._order // indices.shape[-1]).int()
+        each = torch.arange(n_rows, device=rows.device, dtype=torch.int32)
+        self._starts = torch.searchsorted(self._rows, each, out_int32=True)
+        self._n_pairs = len(flat)
+
+    def sorted(self, weights: Tensor) -> Tensor:
+        """`(tokens, k)` in the order of the pairs."""
+        return weights.reshape(-1)[self._order]
+
+    def unsorted(self, weights: Tensor) -> Tensor:
+        """Back from the order of the pairs, flat: `(tokens * k,)`, 0 where unused."""
+        return weights.new_zeros(self._n_pairs).index_copy_(0, self._order, weights)
+
+    def dots(self, table: Tensor, vectors: Tensor) -> Tensor:
+        """`table[row] . vectors[token]` of each pair; vectors are `(tokens, width)`.
+
+        This is the gradient of a bag's weights, from the operator that embedding_bag's own backward
+        calls: no rows are gathered. By row it reads the table once and the vectors from the cache.
+        """
+        operator = torch.ops.aten._embedding_bag_per_sample_weights_backward
+        found: Tensor = operator(table, vectors, self._tokens, self._starts, self._rows, 0, -1)
+        return found
 
     def sum(self, weights: Tensor, vectors: Tensor) -> Tensor:
-        """Per row, the sum of `weights * vectors` over its tokens: `(tokens, k)`, `(tokens, width)`
+        """Per row, the sum of `weights * vectors` over its tokens: `(pairs,)`, `(tokens, width)`
         give `(n_rows, width)`.
         """
-        sorted_weights = weights.reshape(-1)[self._order]
-        return embedding_bag(
-            self._tokens, vectors, self._offsets, mode="sum", per_sample_weights=sorted_weights
-        )
+        return _bag_sums(vectors, self._tokens, self._starts, weights)
+
+
+def _bag_sums(table: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+    """`(n_bags, width)`: bag i sums `weights * table[rows]` from starts[i] to starts[i + 1]."""
+    width = table.shape[1]
+    if table.is_cuda or width <= _COLUMNS or len(rows) < _READS_A_ROW * len(table):
+        return embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)
+    out = table.new_empty(len(starts), width)
+    for first in range(0, width, _COLUMNS):
+        columns = slice(first, first + _COLUMNS)
+        part = table[:, columns].contiguous()
+        out[:, columns] = embedding_bag(rows, part, starts, mode="sum", per_sample_weights=weights)
+    return out

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .lmm import Batch, Hook
+from .sae import SAE, Latents
 from .tokens import TokenSet, token_mask
-from .topk import Latents, TopK
 
 
-def reconstruct(sae: TopK, error: bool) -> Hook:
+def reconstruct(sae: SAE, error: bool) -> Hook:
     """x := dec(enc(x)); with `error`, x := dec(z) + (x - dec(z)), which changes nothing."""
 
     def hook(x: Tensor, batch: Batch) -> Tensor:
@@ -37,7 +37,7 @@ class Edit:
     it): the reconstruction replaces x at every token, the latents change at the chosen `tokens`.
     """
 
-    sae: TopK
+    sae: SAE
     latents: Tensor
     change: Callable[[Tensor], Tensor]
     error_preserving: bool = True
@@ -60,7 +60,7 @@ class Edit:
 
 
 def steer(
-    sae: TopK,
+    sae: SAE,
     latents: Tensor,
     scale: float | Tensor,
     error_preserving: bool = True,
@@ -75,7 +75,7 @@ def steer(
 
 
 def clamp(
-    sae: TopK,
+    sae: SAE,
     latents: Tensor,
     value: float | Tensor,
     error_preserving: bool = True,
@@ -86,7 +86,7 @@ def clamp(
     return Edit(sae, latents, lambda values: level - values, error_preserving, tokens)
 
 
-def matched_direction(sae: TopK, real: Edit, latents: Tensor) -> Hook:
+def matched_direction(sae: SAE, real: Edit, latents: Tensor) -> Hook:
     """The control of `real`: away from other latents, exactly as far.
 
     At each token the stream moves along minus the sum of the decoder rows of `latents`, by the norm

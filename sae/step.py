@@ -1,7 +1,8 @@
-"""One training step of a TopK SAE without autograd, and its autograd twin.
+"""One training step of an SAE of the TopK family, without autograd. Its oracle is `twin.py`.
 
-Loss: FVU of the batch + alpha * AuxK. Only chosen latents meet their decoder rows, and both weight
-gradients are bags over sorted (token, latent) pairs; the encoder product is the one dense thing.
+Loss: FVU of the batch (of each nested reconstruction, weighted) + alpha * AuxK. Only chosen latents
+meet their decoder rows, and both weight gradients are bags over sorted (token, latent) pairs; the
+encoder product is the one dense thing, and of that only some tokens at a time are in memory.
 
 AuxK lets the dead latents with the largest pre-activations explain the (detached) error. A dead
 latent is one whose ReLU is shut, and behind a shut ReLU no gradient would reach its encoder row; so
@@ -12,13 +13,18 @@ stay dead.)
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .sparse import BagsByRow, row_dots, weighted_rows
-from .topk import Latents, TopK
+from .family import Share, TopKFamily
+from .sae import Latents
+from .sparse import BagsByRow, weighted_rows
+from .trainer import Forward, Gradients, Trainer, variance
+
+__all__ = ["AuxK", "Forward", "Gradients", "MultiTopK", "TopKTrainer", "variance"]
 
 
 @dataclass(frozen=True)
@@ -30,154 +36,166 @@ class AuxK:
 
 
 @dataclass(frozen=True)
-class Gradients:
-    """Of the loss, for every parameter; the same shapes as the SAE's."""
+class MultiTopK:
+    """A second reconstruction, from `times` k latents, whose FVU counts `weight` in the loss: it
+    keeps the SAE sound when more latents are kept than it was trained with (Gao et al. 2024).
+    """
 
-    loss: Tensor
-    W_enc: Tensor
-    b_enc: Tensor
-    W_dec: Tensor
-    b_dec: Tensor
-
-    def of_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.W_enc, self.b_enc, self.W_dec, self.b_dec
+    times: int = 4
+    weight: float = 1 / 8
 
 
 @dataclass(frozen=True)
-class Forward:
-    """What one encoder product gives: latents, the reconstruction's error, and AuxK's choice."""
+class Nested:
+    """A share of what fired, and the error of the reconstruction from it and those before it."""
 
     latents: Latents
     error: Tensor
-    """`(tokens, d_model)`: reconstruction minus x."""
+    weight: float
+
+
+@dataclass(frozen=True)
+class NestedForward(Forward):
+    """The reconstruction, with what its gradients need."""
+
+    nested: Sequence[Nested]
     aux: Latents | None
-    """Chosen dead latents, mostly with value 0; None without any."""
-
-
-def variance(x: Tensor) -> Tensor:
-    """Sum over tokens of the squared distance from the batch mean: what FVU divides by.
-
-    Never less than rounding, so that a batch of equal tokens has a finite loss.
-    """
-    rounding = torch.finfo(x.dtype).eps * x.pow(2).sum() + torch.finfo(x.dtype).tiny
-    return torch.maximum((x - x.mean(0)).pow(2).sum(), rounding)
+    """AuxK's choice of dead latents, mostly with value 0; None without any."""
 
 
 @torch.no_grad()
-def forward(sae: TopK, x: Tensor, dead: Tensor | None = None, auxk: AuxK | None = None) -> Forward:
+def forward(
+    sae: TopKFamily,
+    x: Tensor,
+    dead: Tensor | None = None,
+    auxk: AuxK | None = None,
+    multi: MultiTopK | None = None,
+) -> NestedForward:
     """x `(tokens, d_model)`; `dead` `(n_latents,)` bool."""
-    pre = sae.pre_activations(x)
-    values, indices = pre.topk(sae.k, sorted=False)
-    latents = Latents(indices, values.relu())
-    return Forward(latents, sae.decode(latents) - x, _choose_dead(pre, dead, auxk))
+    rows = dead.nonzero()[:, 0] if dead is not None and auxk is not None and auxk.alpha else None
+    chosen_dead: list[Latents] = []
+
+    def parts() -> Iterator[Tensor]:
+        for pre in sae.dense_parts(x):
+            if auxk is not None and rows is not None and len(rows):
+                chosen_dead.append(_strongest_of(pre, rows, auxk.k))
+            yield pre
+
+    if multi is None:
+        fired = sae.select(parts(), len(x), sae.k)
+        nested = _nested(sae, x, sae.shares(fired))
+        error = nested[-1].error
+    else:
+        most = min(sae.n_latents, multi.times * sae.k)
+        shares = _by_rank(sae.select(parts(), len(x), most), sae.k, multi)
+        nested = _nested(sae, x, shares)
+        fired, error = nested[0].latents, nested[0].error
+    return NestedForward(fired, error, nested, _together(chosen_dead))
 
 
-def _choose_dead(pre: Tensor, dead: Tensor | None, auxk: AuxK | None) -> Latents | None:
-    if dead is None or auxk is None or auxk.alpha == 0:
+def _together(parts: Sequence[Latents]) -> Latents | None:
+    if not parts:
         return None
-    rows = dead.nonzero()[:, 0]
-    if len(rows) == 0:
-        return None
-    values, places = pre[:, rows].topk(min(auxk.k, len(rows)), sorted=False)
+    return Latents(torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts]))
+
+
+def _strongest_of(pre: Tensor, rows: Tensor, k: int) -> Latents:
+    values, places = pre[:, rows].topk(min(k, len(rows)), sorted=False)
     return Latents(rows[places], values.relu_())
 
 
+def _by_rank(fired: Latents, k: int, multi: MultiTopK) -> list[Share]:
+    if fired.values.shape[1] == k:
+        return [Share(fired, 1.0 + multi.weight)]
+    first, more = (
+        Latents(fired.indices[:, part], fired.values[:, part])
+        for part in (slice(k), slice(k, None))
+    )
+    return [Share(first, 1.0), Share(more, multi.weight)]
+
+
+def _nested(sae: TopKFamily, x: Tensor, shares: Sequence[Share]) -> list[Nested]:
+    found: list[Nested] = []
+    decoded: Tensor | None = None
+    for latents, weight in shares:
+        of_share = weighted_rows(sae.W_dec, *latents)
+        decoded = of_share if decoded is None else decoded + of_share
+        found.append(Nested(latents, decoded + sae.b_dec - x, weight))
+    return found
+
+
 @torch.no_grad()
-def gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> Gradients:
+def gradients(
+    sae: TopKFamily, x: Tensor, done: NestedForward, auxk: AuxK | None = None
+) -> Gradients:
     """The gradients of the loss at a finished `forward`, by hand."""
     centred = x - sae.b_dec
     total = variance(x)
-    loss = done.error.pow(2).sum() / total
-    upstream = done.error * (2 / total)
-    parts = [_through(sae, done.latents, upstream, centred)]
+    loss = (
+        torch.stack([part.weight * part.error.pow(2).sum() for part in done.nested]).sum() / total
+    )
+    parts, upstream = [], torch.zeros(())
+    for part in reversed(done.nested):
+        # A share is in its own reconstruction and in all that come after.
+        own = part.error * (2 * part.weight / total)
+        upstream = own if not parts else own + upstream
+        parts.append(_through(sae, part.latents, upstream, centred))
+    g_b_dec = upstream.sum(0)
     if done.aux is not None and auxk is not None:
         miss = weighted_rows(sae.W_dec, *done.aux) + done.error
         weight = auxk.alpha / total
         loss = loss + weight * miss.pow(2).sum()
         parts.append(_through(sae, done.aux, miss * (2 * weight), centred, revive=True))
-    g_enc, g_bias, g_dec = (sum(part[1:], part[0]) for part in zip(*parts, strict=True))
+    g_enc, g_bias, g_dec = (_total(of_parts) for of_parts in zip(*parts, strict=True))
     # b_dec is added to the output and subtracted from the encoder's input.
-    return Gradients(loss, g_enc, g_bias, g_dec, upstream.sum(0) - g_bias @ sae.W_enc)
+    return Gradients(loss, g_enc, g_bias, g_dec, g_b_dec - g_bias @ sae.W_enc)
+
+
+def _total(tensors: Sequence[Tensor]) -> Tensor:
+    first, *others = tensors
+    for other in others:
+        first.add_(other)
+    return first
 
 
 def _through(
-    sae: TopK, latents: Latents, upstream: Tensor, centred: Tensor, revive: bool = False
+    sae: TopKFamily, latents: Latents, upstream: Tensor, centred: Tensor, revive: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of W_enc, b_enc and W_dec, given `upstream`, that of the decoded latents.
 
     A slot that ReLU shut passes nothing on to the encoder, or with `revive` only what opens it.
     """
-    bags = BagsByRow(latents.indices, sae.n_latents)
-    g_pre = row_dots(sae.W_dec, latents.indices, upstream)
-    passes = latents.values > 0
+    fires = latents.values > 0
+    bags = BagsByRow(latents.indices, sae.n_latents, None if revive or fires.all() else fires)
+    values = bags.sorted(latents.values)
+    g_pre = bags.dots(sae.W_dec, upstream)
     if revive:
-        passes |= g_pre < 0
-    g_pre = g_pre * passes
+        g_pre = g_pre * ((values > 0) | (g_pre < 0))
     one = centred.new_ones(len(centred), 1)
-    return bags.sum(g_pre, centred), bags.sum(g_pre, one)[:, 0], bags.sum(latents.values, upstream)
+    return bags.sum(g_pre, centred), bags.sum(g_pre, one)[:, 0], bags.sum(values, upstream)
 
 
-def autograd_gradients(sae: TopK, x: Tensor, done: Forward, auxk: AuxK | None = None) -> Gradients:
-    """The same by autograd, given the same support: the oracle of `gradients`."""
-    with torch.enable_grad():
-        tensors = [tensor.detach().clone().requires_grad_() for tensor in sae.tensors]
-        W_enc, b_enc, W_dec, b_dec = tensors
-        twin = TopK(W_enc, b_enc, W_dec, b_dec, sae.k)
-        pre = twin.pre_activations(x)
-        values = pre.gather(1, done.latents.indices).relu()
-        decoded = torch.einsum("tk,tkd->td", values, twin.W_dec[done.latents.indices]) + twin.b_dec
-        total = variance(x)
-        loss = (decoded - x).pow(2).sum() / total
-        if done.aux is not None and auxk is not None:
-            loss = loss + _twin_of_auxk(
-                twin, pre, done.aux.indices, (x - decoded).detach(), auxk.alpha / total
-            )
-        return Gradients(loss.detach(), *torch.autograd.grad(loss, tensors))
+class TopKTrainer(Trainer[TopKFamily]):
+    """Trains any SAE of the TopK family."""
 
-
-def _twin_of_auxk(twin: TopK, pre: Tensor, chosen: Tensor, error: Tensor, weight: Tensor) -> Tensor:
-    raw, rows = pre.gather(1, chosen), twin.W_dec[chosen]
-    explained = torch.einsum("tk,tkd->td", raw.relu(), rows)
-    slope = torch.einsum("td,tkd->tk", explained - error, rows)
-    opens = ((raw <= 0) & (slope < 0)).detach()
-    # Adds nothing to the value and 1 to the derivative where a shut ReLU is to open.
-    values = raw.relu() + opens * (raw - raw.detach())
-    return weight * (torch.einsum("tk,tkd->td", values, rows) - error).pow(2).sum()
-
-
-class TopKTrainer:
-    """An SAE in training: Adam, unit-norm decoder rows, and when each latent last fired."""
-
-    def __init__(self, sae: TopK, lr: float, auxk: AuxK | None, dead_after: int) -> None:
-        """`dead_after`: tokens without firing that make a latent dead."""
-        self.sae = sae
+    def __init__(
+        self,
+        sae: TopKFamily,
+        lr: float,
+        auxk: AuxK | None,
+        dead_after: int,
+        multi: MultiTopK | None = None,
+    ) -> None:
+        """`dead_after`: tokens without firing that make a latent dead. `multi` is for TopK alone:
+        its latents have ranks within their token.
+        """
+        if multi is not None and sae.architecture != "topk":
+            raise ValueError(f"MultiTopK is of topk SAEs; this one is {sae.architecture}")
+        super().__init__(sae, lr, dead_after)
         self.auxk = auxk
-        self.dead_after = dead_after
-        self.silent_for = torch.zeros(sae.n_latents, dtype=torch.int64, device=sae.W_enc.device)
-        self._parameters = sae.tensors
-        self._adam = torch.optim.Adam(self._parameters, lr=lr, fused=True)
+        self.multi = multi
 
-    @property
-    def dead(self) -> Tensor:
-        """`(n_latents,)` bool."""
-        return self.silent_for >= self.dead_after
-
-    @torch.no_grad()
-    def step(self, x: Tensor, lr: float) -> Forward:
-        """Learn from `(tokens, d_model)`; returns the forward before the update."""
-        done = forward(self.sae, x, self.dead, self.auxk)
-        grads = gradients(self.sae, x, done, self.auxk)
-        # Only turning a decoder row can change anything: its length is fixed.
-        along = (grads.W_dec * self.sae.W_dec).sum(1, keepdim=True)
-        grads.W_dec.sub_(along * self.sae.W_dec)
-        for parameter, grad in zip(self._parameters, grads.of_parameters(), strict=True):
-            parameter.grad = grad
-        self._adam.param_groups[0]["lr"] = lr
-        self._adam.step()
-        self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
-        self._note_fired(done.latents, len(x))
-        return done
-
-    def _note_fired(self, latents: Latents, n_tokens: int) -> None:
-        self.silent_for += n_tokens
-        self.silent_for[latents.indices[latents.values > 0].long()] = 0
+    def gradients(self, x: Tensor) -> tuple[NestedForward, Gradients]:
+        done = forward(self.sae, x, self.dead, self.auxk, self.multi)
+        self.sae.observe(done.latents)
+        return done, gradients(self.sae, x, done, self.auxk)

@@ -279,7 +279,7 @@ def _sae_document(sae: TrainedSae) -> dict[str, Any]:
         "name": sae.name,
         "hookpoint": sae.hookpoint.name,
         "layer": sae.hookpoint.layer,
-        "architecture": "topk",
+        "architecture": sae.sae.architecture,
         "d_model": sae.sae.d_model,
         "n_latents": sae.sae.n_latents,
         "k": sae.sae.k,

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ...sae.lmm import Hook
+    from ...sae.sae import SAE, TrainedSae
     from ...sae.steering import Edit as SaeEdit
-    from ...sae.topk import TopK, TrainedSae
 
 UNTOUCHED = "untouched"
 RECONSTRUCTION = "reconstruction"
@@ -68,7 +68,7 @@ def rows_of(edits: Sequence[Edit]) -> tuple[Tensor, Tensor]:
     return latents, torch.tensor([[edit.scale] for edit in edits])
 
 
-def steering_hook(sae: TopK, edits: Sequence[Edit], *, error_preserving: bool) -> SaeEdit:
+def steering_hook(sae: SAE, edits: Sequence[Edit], *, error_preserving: bool) -> SaeEdit:
     """One hook for a batch whose rows have their own edits."""
     from ...sae.steering import steer
 
@@ -84,7 +84,7 @@ def random_edit(plan: Plan, edit: Edit, topic: str, draw: int, seed: int) -> Edi
     return Edit(tuple(chosen), edit.scale)
 
 
-def random_hook(sae: TopK, edits: Sequence[Edit], others: Sequence[Edit]) -> Hook:
+def random_hook(sae: SAE, edits: Sequence[Edit], others: Sequence[Edit]) -> Hook:
     """Moves along other latents' decoder rows, by the norm of the real edit at every token."""
     from ...sae.steering import matched_direction
 
@@ -114,7 +114,7 @@ def run_arm(
 
 def _hooks(
     arm: str,
-    sae: TopK,
+    sae: SAE,
     plan: Plan,
     questions: Sequence[Question],
     edits: Sequence[Edit],

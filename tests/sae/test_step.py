@@ -6,15 +6,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lmmsae_eval.sae import sae as sae_module
+from lmmsae_eval.sae.batch_topk import BatchTopK
+from lmmsae_eval.sae.family import TopKFamily
+from lmmsae_eval.sae.matryoshka import MatryoshkaBatchTopK
 from lmmsae_eval.sae.step import (
     AuxK,
     Gradients,
+    MultiTopK,
     TopKTrainer,
-    autograd_gradients,
     forward,
     gradients,
+    variance,
 )
 from lmmsae_eval.sae.topk import TopK
+from lmmsae_eval.sae.twin import autograd_gradients
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -38,9 +44,13 @@ def tokens(dtype: torch.dtype, seed: int = 1) -> Tensor:
 
 
 def assert_equal_to_the_twin(
-    sae: TopK, x: Tensor, dead: Tensor | None, auxk: AuxK | None
+    sae: TopKFamily,
+    x: Tensor,
+    dead: Tensor | None,
+    auxk: AuxK | None,
+    multi: MultiTopK | None = None,
 ) -> Gradients:
-    done = forward(sae, x, dead, auxk)
+    done = forward(sae, x, dead, auxk, multi)
     ours, twin = gradients(sae, x, done, auxk), autograd_gradients(sae, x, done, auxk)
     tolerance = TOLERANCE[x.dtype]
     assert abs(ours.loss - twin.loss) <= tolerance * abs(twin.loss)
@@ -79,6 +89,46 @@ def test_a_batch_on_which_no_latent_fires_gives_the_encoder_no_main_gradient(
     )
     assert bool(found.W_enc.any()) == (auxk is not None)
     assert found.b_dec.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 4, N])
+@pytest.mark.parametrize("kind", [BatchTopK, MatryoshkaBatchTopK])
+@pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 3)])
+def test_the_whole_family_equals_the_autograd_twin(
+    kind: type[BatchTopK], k: int, dtype: torch.dtype, auxk: AuxK | None
+) -> None:
+    plain = any_sae(k, dtype)
+    own = kind._at_start(plain.W_enc)
+    sae = kind(*plain.tensors, k, **own)  # type: ignore[arg-type]
+    for dead in (torch.arange(N) % 3 == 0, torch.ones(N, dtype=torch.bool)):
+        assert_equal_to_the_twin(sae, tokens(dtype), dead, auxk)
+    sae.b_enc.fill_(-1e3)
+    assert_equal_to_the_twin(sae, tokens(dtype), torch.ones(N, dtype=torch.bool), auxk)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 4, N])
+@pytest.mark.parametrize("auxk", [None, AuxK(1 / 32, 3)])
+def test_multi_topk_equals_the_twin_and_adds_the_fvu_of_more_latents(
+    dtype: torch.dtype, k: int, auxk: AuxK | None
+) -> None:
+    sae, x, dead = any_sae(k, dtype), tokens(dtype), torch.arange(N) % 3 == 0
+    multi = MultiTopK(times=3, weight=0.25)
+    found = assert_equal_to_the_twin(sae, x, dead, auxk, multi)
+    if auxk is None:
+        more = TopK(sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec, min(N, 3 * k))
+        fvus = [(s.reconstruct(x) - x).pow(2).sum() / variance(x) for s in (sae, more)]
+        torch.testing.assert_close(found.loss, fvus[0] + 0.25 * fvus[1])
+
+
+def test_dense_activations_in_parts_give_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    sae, x, dead = any_sae(4, torch.float64), tokens(torch.float64), torch.arange(N) % 3 == 0
+    whole = gradients(sae, x, forward(sae, x, dead, AuxK()), AuxK())
+    monkeypatch.setattr(sae_module, "_DENSE_VALUES", 10 * N)
+    parts = gradients(sae, x, forward(sae, x, dead, AuxK()), AuxK())
+    for mine, expected in zip(parts.of_parameters(), whole.of_parameters(), strict=True):
+        torch.testing.assert_close(mine, expected)
 
 
 @settings(max_examples=25, deadline=None)

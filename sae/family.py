@@ -1,0 +1,41 @@
+"""The TopK family: how many latents fire is fixed while training, so no penalty is needed, and the
+gradients can be written down (`step.py`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .sae import SAE, Latents
+
+
+class Share(NamedTuple):
+    """Some of the latents that fired. With all shares before it, one is to reconstruct x; that
+    reconstruction's FVU counts `weight` in the loss.
+    """
+
+    latents: Latents
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class TopKFamily(SAE):
+    """An SAE that chooses k latents a token, each token for itself or the batch together."""
+
+    @abstractmethod
+    def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
+        """Which latents fire in a training batch of `n_tokens`, whose pre-activations come in
+        `parts`, in the order of the tokens. A part is not kept: the next one may overwrite it.
+        """
+
+    def shares(self, fired: Latents) -> Sequence[Share]:
+        """What fired, as the loss looks at it: here all in one."""
+        return [Share(fired, 1.0)]
+
+    def observe(self, fired: Latents) -> None:
+        """Learn from a training batch what no gradient teaches; here nothing."""

@@ -1,0 +1,233 @@
+"""What every SAE is, whatever its architecture: weights, sparse latents, a reconstruction, a name.
+
+One architecture is one file: a subclass of `SAE` that says which latents fire. `architectures.py`
+lists them, each with the trainer that makes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+from .lmm import Hookpoint
+from .sparse import weighted_rows
+
+if TYPE_CHECKING:
+    from .topk import TopK
+
+_DENSE_VALUES = 7 * 2**20
+"""Pre-activations made at a time: 28 MiB in float32, whatever the number of tokens."""
+
+
+class Latents(NamedTuple):
+    """Sparse latents, `k` slots a token. A slot whose value is 0 is unused, whatever its index."""
+
+    indices: Tensor
+    """`(..., k)` int32."""
+    values: Tensor
+    """`(..., k)`, never negative."""
+
+
+@dataclass(frozen=True, eq=False)
+class SAE(ABC):
+    """x' = z W_dec + b_dec, z sparse and made from W_enc (x - b_dec) + b_enc.
+
+    Rows of both weights are latents. An architecture that does not subtract b_dec before encoding
+    fits too: b_enc + W_enc b_dec is its b_enc here.
+    """
+
+    W_enc: Tensor
+    """`(n_latents, d_model)`."""
+    b_enc: Tensor
+    """`(n_latents,)`."""
+    W_dec: Tensor
+    """`(n_latents, d_model)`, rows of unit norm when trained here."""
+    b_dec: Tensor
+    """`(d_model,)`: subtracted before encoding, added after decoding."""
+    k: int
+    """Latents a token: exactly, at most, on average or aimed at, as the architecture says."""
+
+    architecture: ClassVar[str]
+    """The name in `architectures.py`, in run documents and in `identity`."""
+
+    def __post_init__(self) -> None:
+        n, d = self.W_enc.shape
+        weights = (self.W_enc, self.b_enc, self.W_dec, self.b_dec)
+        if [tuple(tensor.shape) for tensor in weights] != [(n, d), (n,), (n, d), (d,)]:
+            raise ValueError(
+                "tensors of one SAE disagree: W_enc, b_enc, W_dec, b_dec are "
+                + ", ".join(str(tuple(tensor.shape)) for tensor in weights)
+            )
+        if not 1 <= self.k <= n:
+            raise ValueError(f"k is {self.k} but the SAE has {n} latents")
+
+    @abstractmethod
+    def choose(self, pre: Tensor) -> Latents:
+        """Which latents fire, strongest first: `(tokens, n_latents)` pre-activations to
+        `(tokens, slots)`. The number of slots is the architecture's own, and at least 1.
+        """
+
+    @classmethod
+    def _at_start(cls, rows: Tensor) -> dict[str, Any]:
+        """The fields that an architecture adds, before training; `rows` are the weights."""
+        return {}
+
+    def _at_scale(self, scale: float) -> dict[str, Tensor]:
+        """The added tensors that `scale` times larger latents need."""
+        return {}
+
+    @classmethod
+    def random(
+        cls, n_latents: int, d_model: int, k: int, seed: int, b_dec: Tensor | None = None
+    ) -> Self:
+        """An SAE before training: random unit rows, encoder tied to decoder."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = normalize(torch.randn(n_latents, d_model, generator=generator), dim=1)
+        bias = torch.zeros(d_model) if b_dec is None else b_dec
+        rows = rows.to(bias)
+        no_bias = rows.new_zeros(n_latents)
+        return cls(rows.clone(), no_bias, rows, bias.clone(), k, **cls._at_start(rows))
+
+    def untrained(self, seed: int = 0) -> TopK:
+        """The control: weights as before training; b_dec, the data's mean, is kept.
+
+        Always a TopK with the same k: a threshold without training would not give the same L0.
+        """
+        from .topk import TopK
+
+        return TopK.random(self.n_latents, self.d_model, self.k, seed, self.b_dec)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """W_enc, b_enc, W_dec, b_dec, then the architecture's own."""
+        return tuple(self.named_tensors.values())
+
+    @property
+    def named_tensors(self) -> dict[str, Tensor]:
+        """`tensors` by the names of their fields."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+    @property
+    def learned(self) -> tuple[Tensor, ...]:
+        """Those of `tensors` that gradients move."""
+        return self.tensors
+
+    @property
+    def n_latents(self) -> int:
+        return self.W_enc.shape[0]
+
+    @property
+    def d_model(self) -> int:
+        return self.W_enc.shape[1]
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of architecture, settings and weights. Read it only when training is over."""
+        values = (getattr(self, field.name) for field in fields(self))
+        settings = [str(value) for value in values if not isinstance(value, Tensor)]
+        label = " ".join([self.architecture, *settings])
+        digest = hashlib.sha256(label.encode())
+        for tensor in self.tensors:
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(f"{flat.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Dense `(tokens, n_latents)`: for a training step, not for keeping."""
+        return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc.T)
+
+    def dense_parts(self, x: Tensor) -> Iterator[Tensor]:
+        """`pre_activations` of some tokens at a time, in order: `(some, n_latents)` each.
+
+        All in one buffer, unless autograd needs them: be done with one before the next.
+        """
+        size = max(1, _DENSE_VALUES // self.n_latents)
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
+            yield from (self.pre_activations(part) for part in x.split(size))
+            return
+        buffer = x.new_empty(min(size, len(x)), self.n_latents)
+        for part in x.split(size):
+            out = buffer[: len(part)]
+            yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
+
+    def encode(self, x: Tensor) -> Latents:
+        """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own."""
+        flat = x.reshape(-1, self.d_model).to(self.W_enc)
+        latents = _joined([self.choose(pre) for pre in self.dense_parts(flat)])
+        shape = (*x.shape[:-1], latents.values.shape[-1])
+        return Latents(latents.indices.int().reshape(shape), latents.values.reshape(shape))
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Latents `(..., slots)` to `(..., d_model)`."""
+        return weighted_rows(self.W_dec, *latents) + self.b_dec
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x))
+
+    def folded(self, mean: Tensor, scale: float) -> Self:
+        """The same SAE for unnormalised x, if this one was trained on (x - mean) / scale.
+
+        Latents and reconstruction come out `scale` times larger, the decoder's rows stay as long.
+        `mean` is `(d_model,)`, `scale` positive.
+        """
+        if not scale > 0:
+            raise ValueError(f"the scale of an input normalisation is {scale}; it must be positive")
+        return replace(
+            self,
+            b_enc=self.b_enc * scale,
+            b_dec=self.b_dec * scale + mean,
+            **self._at_scale(scale),
+        )
+
+    def to(self, like: torch.device | torch.dtype | str) -> Self:
+        moved = {name: tensor.to(like) for name, tensor in self.named_tensors.items()}
+        return replace(self, **moved)
+
+
+def packed(dense: Tensor) -> Latents:
+    """What is positive in `dense` `(tokens, n_latents)`, strongest first, in as many slots as the
+    busiest token needs.
+    """
+    slots = int((dense > 0).sum(1).max()) if len(dense) else 0
+    values, indices = dense.topk(max(1, slots), sorted=True)
+    return Latents(indices, values.relu())
+
+
+def _joined(parts: list[Latents]) -> Latents:
+    """Along tokens; parts with fewer slots get unused ones."""
+    if len(parts) == 1:
+        return parts[0]
+    slots = max(part.values.shape[-1] for part in parts)
+    padded = [[pad(t, (0, slots - t.shape[-1])) for t in part] for part in parts]
+    return Latents(*(torch.cat(tensors) for tensors in zip(*padded, strict=True)))
+
+
+@dataclass(frozen=True)
+class TrainedSae:
+    """An SAE bound to the place in a model that it reads: what tasks get."""
+
+    name: str
+    hookpoint: Hookpoint
+    sae: SAE
+    identity: str = ""
+    """sha256 of the weights; filled in when not given."""
+    arm: str = "main"
+    """`main`, or `untrained` for the control."""
+
+    def __post_init__(self) -> None:
+        if not self.identity:
+            object.__setattr__(self, "identity", self.sae.identity)
+
+    def untrained(self, seed: int = 0) -> TrainedSae:
+        """The control arm of this SAE."""
+        return TrainedSae(self.name, self.hookpoint, self.sae.untrained(seed), arm="untrained")
