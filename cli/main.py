@@ -28,6 +28,8 @@ SECTIONS = {
     "Publish": {
         "annotate": "Let people rate a run's explanations.",
         "submit": "Add a run to a leaderboard.",
+        "convert": "Write SAEs in another library's layout.",
+        "push": "Upload SAEs to the Hugging Face hub.",
     },
     "Maintain": {
         "cache": "See or remove what is kept between runs.",

@@ -1,0 +1,26 @@
+"""From one family's files to another's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import UnknownNameError, UsageError
+from ..files import told_in_one_line
+from .loading import FAMILIES, stored_at
+
+WRITTEN = {family.name: family.write for family in FAMILIES if family.write}
+
+
+def convert(ref: str | Path, out: Path, to: str) -> list[Path]:
+    """Write every SAE at `ref` into `out` in the layout of family `to`, and return the places.
+
+    `reconstruct(x)` stays the same. Raises `UsageError` for an SAE that the layout can't express
+    and an `out` that isn't empty.
+    """
+    if to not in WRITTEN:
+        raise UnknownNameError("format", to, WRITTEN)
+    saes = stored_at(ref)
+    with told_in_one_line(out):
+        if out.exists() and (out.is_file() or any(out.iterdir())):
+            raise UsageError(f"{out} is not empty; choose a new folder, or remove it first")
+    return WRITTEN[to](saes, out)

@@ -1,0 +1,94 @@
+"""The native layout, EleutherAI sparsify's: `cfg.json` beside `sae.safetensors`, one folder a
+hookpoint. The paper's published SAE has it too, with fewer cfg keys; older ones add `signed`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ...errors import UsageError
+from ..files import told_in_one_line, write_atomically
+from ..topk import TopK
+from .family import Family, Stored, places_with
+from .tensors import checked_k, fitted, read_json, read_tensors, whole_number
+
+_CFG, _WEIGHTS = "cfg.json", "sae.safetensors"
+_FIELDS = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
+_LAYOUT = {"encoder.weight": "nd", "encoder.bias": "n", "W_dec": "nd", "b_dec": "d"}
+_OTHER_MATHS = ("transcode", "skip_connection", "signed")
+
+
+def save_sae(sae: TopK, folder: Path, extra: Mapping[str, Any] | None = None) -> Path:
+    """Write `cfg.json` and `sae.safetensors` into `folder`; `extra` adds keys to the cfg."""
+    cfg = {
+        "activation": "topk",
+        "expansion_factor": max(1, sae.n_latents // sae.d_model),
+        "normalize_decoder": _unit_rows(sae.W_dec),
+        "num_latents": sae.n_latents,
+        "k": sae.k,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": sae.d_model,
+        **(extra or {}),
+    }
+    tensors = {key: getattr(sae, name).detach().cpu().contiguous() for key, name in _FIELDS.items()}
+    with told_in_one_line(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # The cfg comes last: without it a folder is no SAE.
+        (folder / _CFG).unlink(missing_ok=True)
+        write_atomically(folder / _WEIGHTS, save(tensors))
+        write_atomically(folder / _CFG, json.dumps(cfg, indent=1) + "\n")
+    return folder
+
+
+def _unit_rows(rows: Tensor) -> bool:
+    norms = torch.linalg.vector_norm(rows.detach().float(), dim=1)
+    return bool((norms - 1).abs().max() < 1e-3)
+
+
+def _write(saes: Sequence[Stored], folder: Path) -> list[Path]:
+    return [
+        save_sae(sae, folder / hookpoint, {"hookpoint": hookpoint}) for hookpoint, sae, _ in saes
+    ]
+
+
+def _find(root: Path) -> list[Path]:
+    return [place for place in places_with(root, _CFG) if not _of_saelens(place)]
+
+
+def _of_saelens(place: Path) -> bool:
+    return (place / "sae_weights.safetensors").exists() and not (place / _WEIGHTS).exists()
+
+
+def _read(place: Path) -> list[Stored]:
+    path = place / _CFG
+    cfg = read_json(path)
+    for flag in _OTHER_MATHS:
+        if cfg.get(flag):
+            raise UsageError(f"{place} is a {flag} checkpoint; only plain TopK SAEs can be loaded")
+    if (activation := cfg.get("activation", "topk")) != "topk":
+        raise UsageError(f"{path}: activation {activation!r} is unknown; only topk can be loaded")
+    n, d = whole_number(cfg, "num_latents", path), whole_number(cfg, "d_in", path)
+    weights = place / _WEIGHTS
+    tensors = fitted(read_tensors(weights), _LAYOUT, weights, n=n, d=d)
+    k = checked_k(cfg.get("k"), len(tensors["encoder.bias"]), path)
+    fields = {field: tensors[key] for key, field in _FIELDS.items()}
+    hookpoint = str(cfg.get("hookpoint", place.name))
+    return [Stored(hookpoint, TopK(**fields, k=k), _model(place))]
+
+
+def _model(place: Path) -> str:
+    """A run of the trainer names its model in the `config.json` above its SAEs."""
+    run = place.parent / "config.json"
+    return str(read_json(run).get("model", "")) if run.is_file() else ""
+
+
+FAMILY = Family("sparsify", (_CFG, _WEIGHTS), _find, _read, _write)
