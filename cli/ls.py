@@ -87,10 +87,11 @@ def _saes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _sae(file: Path, hookpoint: str) -> dict[str, Any]:
-    """From the cfg alone: listing needs no weights."""
+    """From the cfg alone, sparsify's or SAELens': listing needs no weights."""
     try:
         cfg = json.loads(file.read_text(encoding="utf-8"))
-        shape = {"latents": cfg["num_latents"], "k": cfg["k"], "d_model": cfg["d_in"]}
+        latents = cfg["d_sae"] if "d_sae" in cfg else cfg["num_latents"]
+        shape = {"latents": latents, "k": cfg["k"], "d_model": cfg["d_in"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{file} is not the cfg of an SAE ({error}); mend or remove it") from error
     return {"hookpoint": hookpoint, **shape, "folder": str(file.parent)}

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     "saes",
     multiple=True,
     metavar="REF",
-    help="A folder with SAEs; repeatable.  [default: trained here once, then kept]",
+    help="SAEs: a folder or a hub id[@revision]; repeatable.  [default: trained here, then kept]",
 )
 @layers_option
 @model_option

@@ -165,7 +165,7 @@ def _load_lmm(ref: str) -> LMM:
 def load_saes(
     lmm: LMM, refs: Sequence[str | Path], layers: Sequence[Layer] = ()
 ) -> list[TrainedSae]:
-    """SAEs from folders in the sparsify layout, those at `layers` alone if any are given."""
+    """SAEs from folders or the hub, in any layout, those at `layers` alone if any are given."""
     from ..sae.formats import bind_saes, load_sae
 
     wanted = [lmm.hookpoint(layer) for layer in layers]

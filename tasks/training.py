@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..harness.artefacts import ArtefactStore
     from ..harness.progress import Progress
     from ..sae.lmm import LMM, Hookpoint
-    from ..sae.topk import TopK, TrainedSae
+    from ..sae.sae import SAE, TrainedSae
     from .subject import Provider
 
 _KIND = "sae"
@@ -79,7 +79,7 @@ def _train(
     hookpoints: Sequence[Hookpoint],
     progress: Progress,
     recipe: DefaultRecipe,
-) -> dict[Hookpoint, TopK]:
+) -> dict[Hookpoint, SAE]:
     from ..sae.train import train
 
     names = ", ".join(hookpoint.name for hookpoint in hookpoints)
@@ -103,13 +103,13 @@ def _train(
         shutil.rmtree(out, ignore_errors=True)
 
 
-def _save(sae: TopK, folder: Path) -> None:
+def _save(sae: SAE, folder: Path) -> None:
     from ..sae.formats import save_sae
 
     save_sae(sae, folder)
 
 
-def _load(folder: Path) -> TopK:
+def _load(folder: Path) -> SAE:
     from ..sae.formats import load_sae
 
     return load_sae(folder)[0][1]

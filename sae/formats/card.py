@@ -1,4 +1,4 @@
-"""The model card of a folder of SAEs: what they are, how well they reconstruct, how to load them."""
+"""The model card of a folder of SAEs: what they are, how well they do, how to load them."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _plain(text: str) -> str:
 
 
 def _told(models: Sequence[str]) -> str:
-    return ", ".join(_plain(model) for model in models) or "a model that the checkpoint doesn't name"
+    return ", ".join(_plain(model) for model in models) or "a model that they don't name"
 
 
 def _provenance(scored: bool) -> list[str]:

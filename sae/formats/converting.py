@@ -20,6 +20,10 @@ def convert(ref: str | Path, out: Path, to: str) -> list[Path]:
     if to not in WRITTEN:
         raise UnknownNameError("format", to, WRITTEN)
     saes = stored_at(ref)
+    for hookpoint, _, _ in saes:
+        # It becomes a folder's name, and comes from somebody's file.
+        if not hookpoint or Path(hookpoint).name != hookpoint or hookpoint == "..":
+            raise UsageError(f"{ref} names a hookpoint {hookpoint!r}; mend it, it can be no folder")
     with told_in_one_line(out):
         if out.exists() and (out.is_file() or any(out.iterdir())):
             raise UsageError(f"{out} is not empty; choose a new folder, or remove it first")

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ..files import told_in_one_line, write_atomically
 from ..topk import TopK
-from .family import Family, Stored, places_with
+from .family import Family, Stored, places_with, refuse_others
 from .names import layer_of, published
 from .tensors import checked_k, fitted, read_json, read_tensors, whole_number
 
@@ -81,6 +81,7 @@ def _hookpoint(trainer: Mapping[str, Any], weights: Path) -> str:
 
 
 def _write(saes: Sequence[Stored], folder: Path) -> list[Path]:
+    refuse_others(saes, "dictionary_learning", ["topk"])
     return [_save(stored, folder / f"trainer_{i}") for i, stored in enumerate(saes)]
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..topk import TopK
+from ...errors import UsageError
+from ..sae import SAE
 
 
 class Stored(NamedTuple):
     """An SAE and what its checkpoint says of its place."""
 
     hookpoint: str
-    sae: TopK
+    sae: SAE
     model: str = ""
     """The model that it was trained on, where that is known."""
 
@@ -41,3 +42,13 @@ def places_with(root: Path, name: str) -> list[Path]:
     if (root / name).is_file():
         return [root]
     return sorted(file.parent for file in root.glob(f"*/{name}"))
+
+
+def refuse_others(saes: Sequence[Stored], layout: str, architectures: Sequence[str]) -> None:
+    """Raises `UsageError` for an SAE of an architecture that a layout has no words for."""
+    for hookpoint, sae, _ in saes:
+        if sae.architecture not in architectures:
+            raise UsageError(
+                f"the {layout} layout can't express the {sae.architecture} SAE at {hookpoint}; it "
+                f"has {', '.join(architectures)}"
+            )

@@ -1,7 +1,7 @@
 """Conventions of other trainers, folded into weights so that `reconstruct(x)` stays what it was.
 
-Parts are `W_enc (n, d)`, `b_enc (n)`, `W_dec (n, d)`, `b_dec (d)` in float64. The SAE that they make
-is act(W_enc (x - b_dec) + b_enc) W_dec + b_dec.
+Parts are `W_enc (n, d)`, `b_enc (n)`, `W_dec (n, d)`, `b_dec (d)` in float64. The SAE that they
+make is act(W_enc (x - b_dec) + b_enc) W_dec + b_dec.
 """
 
 from __future__ import annotations

@@ -36,11 +36,11 @@ def downloaded(ref: HubRef) -> Path:
 
     patterns = [f"{ref.folder}/{name}" if ref.folder else name for name in _WANTED]
     try:
-        root = Path(
-            snapshot_download(ref.repo, revision=ref.revision, allow_patterns=patterns)
-        )
+        root = Path(snapshot_download(ref.repo, revision=ref.revision, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise UsageError(f"can't get SAEs from {spelt(ref)}: {first_sentence(error)}") from error
+        raise UsageError(
+            f"no SAE folder at {spelt(ref)}, and the hub didn't give it: {first_sentence(error)}"
+        ) from error
     if not (root / ref.folder).exists():
         raise UsageError(f"{ref.repo} has no folder {ref.folder}; look at its files on the hub")
     return root / ref.folder

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ...errors import UsageError
 from ..lmm import LMM
-from ..topk import TopK, TrainedSae
+from ..sae import SAE, TrainedSae
 from . import dictionary_learning, openai, peft, saelens, sparsify
 from .family import Family, Stored
 from .hub import downloaded, parse
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     path: Path
 
 
-def load_sae(ref: str | Path, hookpoint: str | None = None) -> list[tuple[str, TopK]]:
+def load_sae(ref: str | Path, hookpoint: str | None = None) -> list[tuple[str, SAE]]:
     """`(hookpoint name, SAE)` of every SAE at a reference, or of the one at `hookpoint`, in
     float32, layers in order.
 
@@ -48,10 +48,19 @@ def load_sae(ref: str | Path, hookpoint: str | None = None) -> list[tuple[str, T
 
 
 def stored_at(ref: str | Path) -> list[Stored]:
-    """Every SAE at a reference with what its checkpoint says of it. Raises `UsageError`."""
-    places = places_at(local(ref), ref)
-    stored = [one for place in places for one in place.family.read(place.path)]
-    return sorted(stored, key=lambda one: in_order(one.hookpoint))
+    """Every SAE at a reference with what its checkpoint says of it. Raises `UsageError`, also for
+    two at one hookpoint, as a sweep leaves them.
+    """
+    found: dict[str, Stored] = {}
+    for family, path in places_at(local(ref), ref):
+        for one in family.read(path):
+            if one.hookpoint in found:
+                raise UsageError(
+                    f"{ref} holds more than one SAE for {one.hookpoint}; give the folder of one, "
+                    f"such as {path}"
+                )
+            found[one.hookpoint] = one
+    return sorted(found.values(), key=lambda one: in_order(one.hookpoint))
 
 
 def local(ref: str | Path) -> Path:
@@ -90,7 +99,7 @@ def _file(path: Path) -> Place:
     return Place(dictionary_learning.FAMILY, path)
 
 
-def bind_saes(lmm: LMM, saes: Iterable[tuple[str, TopK]], name: str) -> list[TrainedSae]:
+def bind_saes(lmm: LMM, saes: Iterable[tuple[str, SAE]], name: str) -> list[TrainedSae]:
     """Loaded SAEs at their hookpoints in `lmm`. Raises `UsageError` when a width or a depth doesn't
     fit.
     """

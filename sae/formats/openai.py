@@ -27,8 +27,8 @@ _OTHERS = (
 
 
 def is_openai(path: Path) -> bool:
-    """Whether a torch file holds one of theirs: nobody else writes `pre_bias`."""
-    return "pre_bias" in read_tensors(path)
+    """Whether a torch file holds one of theirs: nobody else names biases so."""
+    return not {"pre_bias", "latent_bias"}.isdisjoint(read_tensors(path))
 
 
 def _find(root: Path) -> list[Path]:

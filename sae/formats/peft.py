@@ -18,7 +18,7 @@ from torch import Tensor
 from ...errors import UsageError
 from ..files import told_in_one_line, write_atomically
 from ..topk import TopK
-from .family import Family, Stored, places_with
+from .family import Family, Stored, places_with, refuse_others
 from .names import in_order, published
 from .tensors import checked_k, fitted, read_json, read_tensors, whole_number
 
@@ -67,6 +67,7 @@ def _by_module(tensors: Mapping[str, Any], weights: Path) -> dict[str, dict[str,
 
 
 def _write(saes: Sequence[Stored], folder: Path) -> list[Path]:
+    refuse_others(saes, "PEFT", ["topk"])
     tensors: dict[str, Tensor] = {}
     for stored in saes:
         _refuse_what_has_no_place(stored, saes[0])

@@ -13,14 +13,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from ...errors import UsageError
 from ..files import told_in_one_line, write_atomically
+from ..layernorm import LayerNormTopK
+from ..sae import SAE
 from ..topk import TopK
-from .family import Family, Stored, places_with
-from .folds import input_bias, input_scale, input_whitening, unit_decoder
+from .family import Family, Stored, places_with, refuse_others
+from .folds import Parts, input_bias, input_scale, input_whitening, unit_decoder
 from .names import layer_of, published
 from .tensors import checked_k, fitted, read_json, read_tensors, whole_number
 
@@ -50,13 +53,11 @@ def _read(place: Path) -> list[Stored]:
         parts = unit_decoder(parts)
     if not cfg.get("apply_b_dec_to_input", True):
         parts = input_bias(parts)
-    parts = _unnormalised(parts, cfg, place)
     k = checked_k(cfg.get("k"), len(parts["b_enc"]), path)
-    fields = {name: tensor.float().contiguous() for name, tensor in parts.items()}
     metadata = {**cfg, **(cfg.get("metadata") or {})}
     hookpoint = metadata.get("hookpoint") or metadata.get("hook_name") or place.name
     model = str(metadata.get("model_name") or "")
-    return [Stored(published(str(hookpoint)), TopK(**fields, k=k), model)]
+    return [Stored(published(str(hookpoint)), _unnormalised(parts, k, cfg, place), model)]
 
 
 def _modern(cfg: dict[str, Any]) -> dict[str, Any]:
@@ -77,25 +78,32 @@ def _refuse_other_maths(cfg: Mapping[str, Any], path: Path) -> None:
         raise UsageError(f"{path}: a finetuning scaling factor can't be loaded; fold it in first")
 
 
-def _unnormalised(
-    parts: dict[str, Tensor], cfg: Mapping[str, Any], place: Path
-) -> dict[str, Tensor]:
+def _unnormalised(parts: Parts, k: int, cfg: Mapping[str, Any], place: Path) -> TopK:
+    """The SAE of raw activations, whatever its own were."""
     kind = cfg.get("normalize_activations") or "none"
-    if kind in ("none", False):
-        return parts
+    if kind == "layer_norm":
+        b_pre = parts.pop("b_dec")
+        return LayerNormTopK.of(**parts, b_pre=b_pre, k=k).to(torch.float32)
     if kind in ("expected_average_only_in", True):
-        return input_scale(parts, _scale(place))
-    if kind == "covariance_whitening":
-        path = place / _WHITENING
-        d = len(parts["b_dec"])
-        # In float64 as SAELens keeps them: `fitted` only checks.
-        whitening = read_tensors(path)
-        fitted(whitening, _MATRICES, path, d=d, e=d)
-        return input_whitening(parts, *(whitening[name].double() for name in _MATRICES))
-    raise UsageError(
-        f"{place / _CFG}: normalize_activations {kind!r} differs from token to token and can't be "
-        "folded into weights; train without it"
+        parts = input_scale(parts, _scale(place))
+    elif kind == "covariance_whitening":
+        parts = input_whitening(parts, *_whitening(place, len(parts["b_dec"])))
+    elif kind != "none":
+        raise UsageError(
+            f"{place / _CFG}: normalize_activations {kind!r} can't be folded into weights, it "
+            "differs from token to token; train without it"
+        )
+    return TopK(**{name: tensor.contiguous() for name, tensor in parts.items()}, k=k).to(
+        torch.float32
     )
+
+
+def _whitening(place: Path, d: int) -> list[Tensor]:
+    """Mean, matrix and its inverse, in float64 as they were written: `fitted` only checks them."""
+    path = place / _WHITENING
+    tensors = read_tensors(path)
+    fitted(tensors, _MATRICES, path, d=d, e=d)
+    return [tensors[name].double() for name in _MATRICES]
 
 
 def _scale(place: Path) -> float:
@@ -108,12 +116,12 @@ def _scale(place: Path) -> float:
 
 
 def _write(saes: Sequence[Stored], folder: Path) -> list[Path]:
+    refuse_others(saes, "SAELens", ["topk", "layer_norm_topk"])
     return [_save(stored, folder / stored.hookpoint) for stored in saes]
 
 
 def _save(stored: Stored, place: Path) -> Path:
-    sae = stored.sae
-    tensors = {name: getattr(sae, name).detach().cpu().float() for name in _LAYOUT}
+    tensors = {name: tensor.detach().cpu().float() for name, tensor in _parts(stored.sae).items()}
     tensors["W_enc"] = tensors["W_enc"].T
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     with told_in_one_line(place):
@@ -123,18 +131,27 @@ def _save(stored: Stored, place: Path) -> Path:
     return place
 
 
+def _parts(sae: SAE) -> dict[str, Tensor]:
+    return (
+        sae.inner
+        if isinstance(sae, LayerNormTopK)
+        else {name: getattr(sae, name) for name in _LAYOUT}
+    )
+
+
 def _cfg(stored: Stored) -> dict[str, Any]:
+    normed = isinstance(stored.sae, LayerNormTopK)
     layer = layer_of(stored.hookpoint)
     hook = stored.hookpoint if layer is None else f"blocks.{layer}.hook_resid_post"
     return {
         "architecture": "topk",
         "d_in": stored.sae.d_model,
-        "d_sae": stored.sae.n_latents,
+        "d_sae": len(_parts(stored.sae)["b_enc"]),
         "k": stored.sae.k,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
+        "apply_b_dec_to_input": not normed,
+        "normalize_activations": "layer_norm" if normed else "none",
         "reshape_activations": "none",
         "rescale_acts_by_decoder_norm": False,
         "metadata": {

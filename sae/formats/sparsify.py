@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ...errors import UsageError
 from ..files import told_in_one_line, write_atomically
+from ..sae import SAE
 from ..topk import TopK
-from .family import Family, Stored, places_with
+from .family import Family, Stored, places_with, refuse_others
 from .tensors import checked_k, fitted, read_json, read_tensors, whole_number
 
 _CFG, _WEIGHTS = "cfg.json", "sae.safetensors"
@@ -25,8 +26,9 @@ _LAYOUT = {"encoder.weight": "nd", "encoder.bias": "n", "W_dec": "nd", "b_dec": 
 _OTHER_MATHS = ("transcode", "skip_connection", "signed")
 
 
-def save_sae(sae: TopK, folder: Path, extra: Mapping[str, Any] | None = None) -> Path:
+def save_sae(sae: SAE, folder: Path, extra: Mapping[str, Any] | None = None) -> Path:
     """Write `cfg.json` and `sae.safetensors` into `folder`; `extra` adds keys to the cfg."""
+    refuse_others([Stored(folder.name, sae)], "sparsify", ["topk"])
     cfg = {
         "activation": "topk",
         "expansion_factor": max(1, sae.n_latents // sae.d_model),

@@ -35,15 +35,24 @@ def read_tensors(path: Path) -> dict[str, Any]:
     In a pickle there may be strings and nested dicts beside tensors. Raises `UsageError`.
     """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except (OSError, SafetensorError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"can't read SAE weights from {path}: {reason}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds a {type(content).__name__}, not the weights of an SAE")
     return content
+
+
+def _unpickled(path: Path) -> Any:
+    """Raises `OSError` or `UnpicklingError`."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        # Damaged pickles raise whatever the byte where they go wrong leads to.
+        raise pickle.UnpicklingError(str(error)) from error
 
 
 def fitted(
