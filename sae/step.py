@@ -12,6 +12,7 @@ stay dead.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -154,30 +155,42 @@ class TopKTrainer:
         self.auxk = auxk
         self.dead_after = dead_after
         self.silent_for = torch.zeros(sae.n_latents, dtype=torch.int64, device=sae.W_enc.device)
-        self._parameters = sae.tensors
-        self._adam = torch.optim.Adam(self._parameters, lr=lr, fused=True)
+        self.parameters = sae.tensors
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(self.parameters, lr=lr, fused=True)
 
     @property
     def dead(self) -> Tensor:
         """`(n_latents,)` bool."""
         return self.silent_for >= self.dead_after
 
-    @torch.no_grad()
     def step(self, x: Tensor, lr: float) -> Forward:
         """Learn from `(tokens, d_model)`; returns the forward before the update."""
-        done = forward(self.sae, x, self.dead, self.auxk)
-        grads = gradients(self.sae, x, done, self.auxk)
-        # Only turning a decoder row can change anything: its length is fixed.
-        along = (grads.W_dec * self.sae.W_dec).sum(1, keepdim=True)
-        grads.W_dec.sub_(along * self.sae.W_dec)
-        for parameter, grad in zip(self._parameters, grads.of_parameters(), strict=True):
-            parameter.grad = grad
-        self._adam.param_groups[0]["lr"] = lr
-        self._adam.step()
-        self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
-        self._note_fired(done.latents, len(x))
+        done, grads = self.gradients(x)
+        self.update(grads.of_parameters(), lr)
+        fired = torch.zeros_like(self.silent_for, dtype=torch.bool)
+        fired[done.latents.indices[done.latents.values > 0].long()] = True
+        self.note_fired(fired, len(x))
         return done
 
-    def _note_fired(self, latents: Latents, n_tokens: int) -> None:
+    def gradients(self, x: Tensor) -> tuple[Forward, Gradients]:
+        """The forward of `(tokens, d_model)` and the gradients of its loss; changes nothing."""
+        done = forward(self.sae, x, self.dead, self.auxk)
+        return done, gradients(self.sae, x, done, self.auxk)
+
+    @torch.no_grad()
+    def update(self, grads: Sequence[Tensor], lr: float) -> None:
+        """One step of Adam along gradients of `parameters`."""
+        # Only turning a decoder row can change anything: its length is fixed.
+        g_dec = grads[2]
+        along = (g_dec * self.sae.W_dec).sum(1, keepdim=True)
+        g_dec.sub_(along * self.sae.W_dec)
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+        self.sae.W_dec.div_(self.sae.W_dec.norm(dim=1, keepdim=True))
+
+    def note_fired(self, fired: Tensor, n_tokens: int) -> None:
+        """`fired` `(n_latents,)` bool: on any of `n_tokens` tokens."""
         self.silent_for += n_tokens
-        self.silent_for[latents.indices[latents.values > 0].long()] = 0
+        self.silent_for[fired] = 0

@@ -7,7 +7,7 @@ import torch
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.lmm import LMM, Hookpoint, Prompt, TokenKind
 from lmmsae_eval.sae.residual import capture
-from lmmsae_eval.sae.source import TokenBatch, activations, endless, shuffled
+from lmmsae_eval.sae.source import Shuffled, TokenBatch, activations, endless
 
 HERE = Hookpoint("model.layers.0", 0, "blocks.0")
 
@@ -60,14 +60,14 @@ def test_activations_that_are_not_finite_are_one_line(linear_lmm: LMM) -> None:
 
 def test_shuffling_loses_and_repeats_no_token() -> None:
     chunks = [chunk(range(start, start + 7)) for start in range(0, 210, 7)]
-    batches = list(shuffled(chunks, 16, 64, generator()))
+    batches = list(Shuffled(chunks, 16, 64, generator()))
     assert sorted(value for batch in batches for value in values(batch)) == list(range(210))
     assert all(len(batch) == 16 for batch in batches[:-1])
 
 
 def test_shuffling_mixes_tokens_of_different_images() -> None:
     chunks = [chunk(range(start, start + 10)) for start in range(0, 400, 10)]
-    first = next(shuffled(chunks, 32, 128, generator()))
+    first = next(Shuffled(chunks, 32, 128, generator()))
     assert len({value // 10 for value in values(first)}) > 8
 
 
@@ -75,13 +75,13 @@ def test_hookpoints_stay_together_when_shuffled() -> None:
     other = Hookpoint("model.layers.1", 1, "blocks.1")
     pair = chunk(range(100))
     pair.activations[other] = pair.activations[HERE] + 1000
-    for batch in shuffled([pair], 10, 50, generator()):
+    for batch in Shuffled([pair], 10, 50, generator()):
         assert torch.equal(batch.activations[other], batch.activations[HERE] + 1000)
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
     def order(seed: int) -> list[int]:
-        batches = shuffled([chunk(range(100))], 10, 50, generator(seed))
+        batches = Shuffled([chunk(range(100))], 10, 50, generator(seed))
         return [value for batch in batches for value in values(batch)]
 
     assert order(1) == order(1)
@@ -95,12 +95,12 @@ class Passes:
         self.runs = 0
         self.n = n
 
-    def __call__(self) -> list[TokenBatch]:
+    def __call__(self, skip: int) -> list[TokenBatch]:
         self.runs += 1
         return (
             []
             if self.n is not None and self.runs > self.n
-            else [chunk(range(5)), chunk(range(5, 9))]
+            else [chunk(range(5)), chunk(range(5, 9))][skip:]
         )
 
 
