@@ -20,23 +20,22 @@ TESTBED_PROMPTS = 2000
 DATASET = "dataset:"
 
 
-class LearningRate(click.ParamType):
+def _rate(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | Literal["published"] | None:
     """A number, or `published`."""
-
-    name = "rate"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | Literal["published"]:
-        if value == "published":
-            return "published"
-        try:
-            rate = float(value)
-        except ValueError:
-            rate = 0.0
-        if not 0 < rate < 1:
-            self.fail(f"{value!r} is neither a number between 0 and 1 nor 'published'", param, ctx)
-        return rate
+    if value is None:
+        return None
+    if value == "published":
+        return "published"
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1:
+        message = f"{value!r} is neither a number between 0 and 1 nor 'published'"
+        raise click.BadParameter(message, ctx, param)
+    return rate
 
 
 @click.command("train")
@@ -79,7 +78,10 @@ class LearningRate(click.ParamType):
     help="Take each batch in N pieces, for less memory.  [default: 1]",
 )
 @click.option(
-    "--lr", type=LearningRate(), help="A number, or published: 2e-4/sqrt(n/2^14).  [default: 0.002]"
+    "--lr",
+    callback=_rate,
+    metavar="RATE",
+    help="A number, or published: 2e-4/sqrt(n/2^14).  [default: 0.002]",
 )
 @click.option(
     "--adam",

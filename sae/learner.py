@@ -36,13 +36,13 @@ class Learner:
         before the update.
         """
         size = max(1, -(-len(x) // self._recipe.accumulate))
-        pieces = x.split(size) if len(x) else ()
+        pieces = torch.split(x, size) if len(x) else ()
         if self._whole:
             done = [self.trainer.step(x, lr)]
             n_tokens = len(x)
         else:
             done, n_tokens = self._joint_step(pieces, lr)
-        fired = self._fired(done, kinds.split(size))
+        fired = self._fired(done, torch.split(kinds, size))
         self._silent_for += n_tokens
         self._silent_for[fired] = 0
         if not self._whole:
@@ -124,9 +124,9 @@ class Learner:
         moments: dict[int, dict[str, Any]] = {}
         for key, value in kept.items():
             if key.startswith("adam."):
-                _, i, name = key.split(".")
+                _, parameter, name = key.split(".")
                 count = value.dim() == 0 and not value.is_floating_point()
-                moments.setdefault(int(i), {})[name] = int(value) if count else value
+                moments.setdefault(int(parameter), {})[name] = int(value) if count else value
         groups = trainer.optimizer.state_dict()["param_groups"]
         trainer.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         trainer.silent_for.copy_(kept["silent_for"])
