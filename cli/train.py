@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,12 +10,32 @@ import click
 
 from ..errors import UsageError
 from ..harness.progress import progress_for
-from .options import SAES, layers_option, model_option, progress_option, seed_option
+from .options import SAES, layers_option, model_option, progress_option
 
 if TYPE_CHECKING:
+    from ..sae.distributed import Ranks
     from ..sae.lmm import Prompt
 
 TESTBED_PROMPTS = 2000
+DATASET = "dataset:"
+
+
+def _rate(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | Literal["published"] | None:
+    """A number, or `published`."""
+    if value is None:
+        return None
+    if value == "published":
+        return "published"
+    try:
+        rate = float(value)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1:
+        message = f"{value!r} is neither a number between 0 and 1 nor 'published'"
+        raise click.BadParameter(message, ctx, param)
+    return rate
 
 
 @click.command("train")
@@ -23,26 +43,73 @@ TESTBED_PROMPTS = 2000
 @layers_option
 @click.option(
     "--images",
-    type=click.Path(path_type=Path),
-    help="A folder of pictures.  [default: the testbed's]",
+    metavar="DIR|dataset:REF",
+    help="A folder of pictures, or dataset:owner/name[@revision][:split].  [default: the "
+    "testbed's]",
 )
-@click.option("--n-latents", type=click.IntRange(min=2), default=256, show_default=True)
-@click.option("--k", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(["small", "paper"]),
+    default="small",
+    show_default=True,
+    help="paper: every published hyper-parameter, for a GPU. Other options change single ones.",
+)
+@click.option("--n-latents", type=click.IntRange(min=2), help="[default: 256]")
+@click.option("--k", type=click.IntRange(min=1), help="[default: 4]")
 @click.option(
     "--tokens",
     type=click.Choice(["all", "image", "text"]),
-    default="all",
-    show_default=True,
-    help="Which positions are learned from.",
+    help="Which positions are learned from.  [default: all]",
 )
 @click.option(
     "--n-tokens",
     type=click.IntRange(min=1),
-    default=1_000_000,
-    show_default=True,
-    help="How many tokens each SAE sees.",
+    help="How many tokens each SAE sees.  [default: 1000000]",
 )
-@seed_option
+@click.option(
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    help="Tokens of one step, over all devices.  [default: 2048]",
+)
+@click.option(
+    "--accumulate",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Take each batch in N pieces, for less memory.  [default: 1]",
+)
+@click.option(
+    "--lr",
+    callback=_rate,
+    metavar="RATE",
+    help="A number, or published: 2e-4/sqrt(n/2^14).  [default: 0.002]",
+)
+@click.option(
+    "--adam",
+    type=click.Choice(["32bit", "8bit"]),
+    help="8bit needs bitsandbytes.  [default: 32bit]",
+)
+@click.option("--seed", type=int, help="One seed for everything.  [default: 0]")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep activations here; further SAEs are trained from them without the model.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="[default: about each minute]",
+)
+@click.option(
+    "--log", type=click.Choice(["wandb", "tensorboard"]), help="Send the metrics there too."
+)
+@click.option(
+    "--distribute",
+    type=click.Choice(["data", "layers"]),
+    default="data",
+    show_default=True,
+    help="Under torchrun: what the processes share out.",
+)
 @click.option(
     "-o",
     "--out",
@@ -55,46 +122,59 @@ TESTBED_PROMPTS = 2000
 def command(
     model: str,
     layers: tuple[str | int, ...],
-    images: Path | None,
-    n_latents: int,
-    k: int,
-    tokens: Literal["all", "image", "text"],
-    n_tokens: int,
-    seed: int,
-    out: Path,
+    images: str | None,
+    seed: int | None,
     progress: Literal["auto", "rich", "plain", "none"],
+    **options: Any,
 ) -> None:
-    """Train TopK SAEs on layers of a model, all from one forward, with the built-in trainer."""
-    prompts = _prompts(model, images, seed)
-    shown = progress_for(progress)
+    """Train TopK SAEs on layers of a model, all from one forward, with the built-in trainer.
+
+    Killed and typed again it goes on where it was. Started by torchrun, its processes train
+    together.
+    """
+    prompts, data = _prompts(model, images, seed or 0)
+    from ..sae.distributed import joined
+
+    with joined() as ranks:
+        options |= {"data": data, "seed": seed}
+        folders = _train(model, layers, prompts, ranks, progress, options)
+        for folder in folders if ranks.rank == 0 else ():
+            click.echo(folder)
+
+
+def _train(
+    model: str,
+    layers: tuple[str | int, ...],
+    prompts: Sequence[Prompt],
+    ranks: Ranks,
+    progress: Literal["auto", "rich", "plain", "none"],
+    options: dict[str, Any],
+) -> list[Path]:
+    shown = progress_for(progress if ranks.rank == 0 else "none")
     shown.say(f"{model}: loading")
     from ..sae.load import load_lmm
     from ..sae.train import train
 
     lmm = load_lmm(model)
-    folders = train(
-        lmm,
-        prompts,
-        [lmm.hookpoint(layer) for layer in layers or _testbed(model).default_hookpoints],
-        out=out,
-        n_latents=n_latents,
-        k=k,
-        tokens=tokens,
-        n_tokens=n_tokens,
-        seed=seed,
-        progress=shown,
-    )
-    for folder in folders:
-        click.echo(folder)
+    hookpoints = [lmm.hookpoint(layer) for layer in layers or _testbed(model).default_hookpoints]
+    return train(lmm, prompts, hookpoints, ranks=ranks, progress=shown, **options)
 
 
-def _prompts(model: str, images: Path | None, seed: int) -> Iterable[Prompt]:
-    if images is not None:
-        from ..sae.images import ImageFolder
+def _prompts(model: str, images: str | None, seed: int) -> tuple[Sequence[Prompt], str]:
+    """And a name for them, by which an unfinished training or a cache knows its own."""
+    if images is None:
+        testbed = _testbed(model)
+        prompts = list(testbed.sae_training_prompts(TESTBED_PROMPTS, seed))
+        return prompts, f"{model} {testbed.revision} {TESTBED_PROMPTS} {seed}"
+    if images.startswith(DATASET):
+        from ..sae.dataset import ImageDataset
 
-        return ImageFolder(images)
-    # A list, so that the trainer can go through it again.
-    return list(_testbed(model).sae_training_prompts(TESTBED_PROMPTS, seed))
+        dataset = ImageDataset(images.removeprefix(DATASET))
+        return dataset, dataset.identity
+    from ..sae.images import ImageFolder
+
+    folder = ImageFolder(Path(images))
+    return folder, folder.identity
 
 
 def _testbed(model: str) -> Any:

@@ -19,6 +19,9 @@ class Step(Protocol):
     def advance(self, n: int = 1) -> None:
         """`n` more units are done."""
 
+    def note(self, text: str) -> None:
+        """What to show beside the count from now on."""
+
 
 class Progress(Protocol):
     """Where steps are shown."""
@@ -43,6 +46,9 @@ class SilentProgress:
 
 class _SilentStep:
     def advance(self, n: int = 1) -> None:
+        return None
+
+    def note(self, text: str) -> None:
         return None
 
 
@@ -82,17 +88,22 @@ class _PlainStep:
         self._label, self._total, self._say = label, total, say
         self._interval, self._clock = interval, clock
         self._done = 0
+        self._note = ""
         self._start = self._last = clock()
 
     def advance(self, n: int = 1) -> None:
         self._done += n
         if self._clock() - self._last >= self._interval:
             self._last = self._clock()
-            self._say(f"{self._label}: {self._count()}{self._eta()}")
+            self._say(f"{self._label}: {self._count()}{self._eta()}{self._note}")
+
+    def note(self, text: str) -> None:
+        self._note = f", {text}"
 
     def finish(self) -> None:
         self._say(
-            f"{self._label}: {self._count()} done in {_duration(self._clock() - self._start)}"
+            f"{self._label}: {self._count()} done in "
+            f"{_duration(self._clock() - self._start)}{self._note}"
         )
 
     def _count(self) -> str:
@@ -116,7 +127,7 @@ class RichProgress:
     def step(self, label: str, total: int | None = None) -> Iterator[Step]:
         outermost = self._bars is None
         bars = self._bars or self._open()
-        task = bars.add_task(label, total=total)
+        task = bars.add_task(label, total=total, note="")
         try:
             yield _RichStep(bars, task)
         finally:
@@ -146,9 +157,12 @@ class RichProgress:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         console = Console(file=self._stream or sys.stderr)
-        self._bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+        self._bars = Progress(*columns, console=console)
         self._bars.start()
         return self._bars
 
@@ -164,6 +178,9 @@ class _RichStep:
 
     def advance(self, n: int = 1) -> None:
         self._bars.advance(self._task, n)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._task, note=text)
 
 
 def progress_for(mode: Literal["auto", "rich", "plain", "none"] = "auto") -> Progress:

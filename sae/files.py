@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -15,6 +19,24 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """The same for a safetensors file that is too large to be held in memory a second time.
+
+    Raises `OSError` when the disk is full.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file({name: x.contiguous() for name, x in tensors.items()}, partial, dict(header))
+        partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     finally:
         partial.unlink(missing_ok=True)
 

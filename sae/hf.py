@@ -49,7 +49,7 @@ class TransformersLMM:
         if not prompts:
             raise ValueError("a batch needs at least one prompt")
         images = [prompt.image.convert("RGB") for prompt in prompts if prompt.image is not None]
-        texts = [self._chat(prompt) for prompt in prompts]
+        texts = [self._chat(prompt) + prompt.answer for prompt in prompts]
         bos = self.processor.tokenizer.bos_token
         encoded = self.processor(
             text=texts,
@@ -63,6 +63,7 @@ class TransformersLMM:
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         kinds = self._kinds(inputs["input_ids"], inputs["attention_mask"])
+        self._mark_answers(kinds, prompts)
         return Batch(inputs, kinds, image_boxes(prompts, self.processor, kinds))
 
     def forward(
@@ -150,6 +151,13 @@ class TransformersLMM:
             kinds[ids == bos] = TokenKind.BOS
         kinds[mask == 0] = TokenKind.PAD
         return kinds
+
+    def _mark_answers(self, kinds: Tensor, prompts: Sequence[Prompt]) -> None:
+        """An answer is the end of its row: prompts are padded on the left."""
+        for row, prompt in zip(kinds, prompts, strict=True):
+            if prompt.answer:
+                ids = self.processor.tokenizer.encode(prompt.answer, add_special_tokens=False)
+                row[len(row) - len(ids) :] = TokenKind.ANSWER
 
 
 class _StepViews:

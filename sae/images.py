@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from ..errors import BadImageError, UsageError
 from .lmm import Prompt
@@ -12,17 +14,20 @@ from .lmm import Prompt
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+QUESTION = "describe the image ."
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
-class ImageFolder:
-    """Every picture under a folder, in name order, with one question. Can be gone through again.
+class ImageFolder(Sequence[Prompt]):
+    """Every picture under a folder, in name order, with one question. Each is read when it is
+    asked for.
 
     Raises `UsageError` at once when there is none, `BadImageError` on reaching a broken one.
     """
 
-    def __init__(self, folder: Path, text: str = "describe the image .") -> None:
+    def __init__(self, folder: Path, text: str = QUESTION) -> None:
         self.text = text
+        self.folder = folder
         if not folder.is_dir():
             raise UsageError(f"no folder of images at {folder}; check the path")
         self.files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
@@ -34,9 +39,24 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __iter__(self) -> Iterator[Prompt]:
+    @overload
+    def __getitem__(self, place: int) -> Prompt: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Prompt]: ...
+
+    def __getitem__(self, place: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(place, slice):
+            return [Prompt(self.text, read_image(file)) for file in self.files[place]]
+        return Prompt(self.text, read_image(self.files[place]))
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of the question and of every picture's name and size in bytes."""
+        digest = hashlib.sha256(self.text.encode())
         for file in self.files:
-            yield Prompt(self.text, read_image(file))
+            digest.update(f"\n{file.relative_to(self.folder)} {file.stat().st_size}".encode())
+        return digest.hexdigest()
 
 
 def read_image(file: Path) -> Image:

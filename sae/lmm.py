@@ -35,6 +35,8 @@ class TokenKind(IntEnum):
     """A token of a higher-resolution tile."""
     SEPARATOR = 5
     """An image token without a place: newline, tile separator."""
+    ANSWER = 6
+    """A token of the answer that a prompt brings along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,14 @@ class Hookpoint:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One user turn. `image` is optional: a question can be asked without one."""
+    """One user turn. `image` is optional: a question can be asked without one.
+
+    With an `answer` the model reads it as its own words after the question.
+    """
 
     text: str
     image: Image | None = None
+    answer: str = ""
 
 
 @dataclass(slots=True)

@@ -9,6 +9,9 @@ from typing import Protocol
 class ProgressStep(Protocol):
     def advance(self, n: int = 1) -> None: ...
 
+    def note(self, text: str) -> None:
+        """What to show beside the count from now on."""
+
 
 class Progress(Protocol):
     def step(self, label: str, total: int | None) -> AbstractContextManager[ProgressStep]: ...
@@ -18,6 +21,9 @@ class Progress(Protocol):
 
 class _QuietStep:
     def advance(self, n: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
 

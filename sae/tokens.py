@@ -13,9 +13,15 @@ from .lmm import TokenKind
 TokenSet = Literal["all", "image", "text", "last"]
 
 _KINDS: dict[str, tuple[TokenKind, ...]] = {
-    "all": (TokenKind.TEXT, TokenKind.IMAGE, TokenKind.TILE, TokenKind.SEPARATOR),
+    "all": (
+        TokenKind.TEXT,
+        TokenKind.ANSWER,
+        TokenKind.IMAGE,
+        TokenKind.TILE,
+        TokenKind.SEPARATOR,
+    ),
     "image": (TokenKind.IMAGE, TokenKind.TILE, TokenKind.SEPARATOR),
-    "text": (TokenKind.TEXT,),
+    "text": (TokenKind.TEXT, TokenKind.ANSWER),
 }
 
 

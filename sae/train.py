@@ -3,65 +3,54 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from ..errors import UsageError
+from .cache import ActivationCache
+from .checkpoint import Checkpoints, Saved, part, under
+from .distributed import ALONE, Distribute, Ranks, exchanged, owned
 from .files import told_in_one_line, write_atomically
 from .formats import save_sae
-from .lmm import LMM, Hookpoint, Prompt, TokenKind
-from .progress import Progress, Quiet
-from .source import TokenBatch, activations, endless, shuffled
-from .step import AuxK, Forward, TopKTrainer, variance
+from .learner import Learner, centre, eight_bit_adam, new_learner
+from .lmm import LMM, Hookpoint, Prompt
+from .logs import LogName, open_log
+from .progress import Progress, ProgressStep, Quiet
+from .recipe import Adam, Recipe, learning_rate, recipe_for
+from .source import (
+    KEEP_BYTES,
+    PROMPTS_PER_FORWARD,
+    WHOLE,
+    Feed,
+    OnePass,
+    Share,
+    TokenBatch,
+    activations,
+)
 from .tokens import TokenSet
-from .topk import TopK
 
 LOG_EVERY = 50
-BUFFER_BATCHES = 16
-KEEP_BYTES = 2**30
-"""Activations up to this size are kept in memory instead of being made anew in each pass."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights, beside the model and the prompts."""
+class Setting:
+    """What does not decide the weights of one process, beside where they go."""
 
-    n_latents: int = 256
-    k: int = 4
-    tokens: TokenSet = "all"
-    steps: int = 500
-    batch_tokens: int = 2048
-    lr: float = 2e-3
-    """For small dictionaries. On the testbed 4e-3 and 8e-3 lower FVU further, but their latents
-    match its concepts less well.
-    """
-    warmup: float = 0.05
-    """Share of the steps over which the learning rate rises."""
-    cooldown: float = 0.2
-    """Share over which it falls at the end."""
-    auxk_alpha: float = 1 / 32
-    dead_after: int = 100_000
-    """Tokens without firing that make a latent dead."""
-    seed: int = 0
-
-
-def published_lr(n_latents: int) -> float:
-    """The published rule: 2e-4 / sqrt(n_latents / 2^14)."""
-    return 2e-4 / math.sqrt(n_latents / 2**14)
-
-
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear rise, plateau, linear fall."""
-    rise = (step + 1) / max(1.0, recipe.warmup * recipe.steps)
-    fall = (recipe.steps - step) / max(1.0, recipe.cooldown * recipe.steps)
-    return recipe.lr * min(1.0, rise, fall)
+    out: Path
+    data: str = ""
+    """Names the prompts: an unfinished training or a cache is of these, and of no others."""
+    cache: Path | None = None
+    log: LogName | None = None
+    checkpoint_every: int | None = None
+    distribute: Distribute = "data"
+    ranks: Ranks = ALONE
 
 
 def train(
@@ -70,36 +59,58 @@ def train(
     hookpoints: Sequence[Hookpoint],
     *,
     out: Path,
-    n_latents: int = 256,
-    k: int = 4,
-    tokens: TokenSet = "all",
+    preset: str = "small",
+    n_latents: int | None = None,
+    k: int | None = None,
+    tokens: TokenSet | None = None,
     steps: int | None = None,
     n_tokens: int | None = None,
-    batch_tokens: int = 2048,
-    lr: float | None = None,
-    seed: int = 0,
+    batch_tokens: int | None = None,
+    accumulate: int | None = None,
+    lr: float | Literal["published"] | None = None,
+    adam: Adam | None = None,
+    seed: int | None = None,
+    data: str = "",
+    cache: Path | None = None,
+    log: LogName | None = None,
+    checkpoint_every: int | None = None,
+    distribute: Distribute = "data",
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Train one TopK SAE per hookpoint and return their folders under `out`.
 
     `out` gets `<hookpoint>/{cfg.json,sae.safetensors}`, `config.json` (the recipe) and
-    `metrics.jsonl` (FVU, L0 and dead share per hookpoint, FVU also per token kind). Give `steps` or
-    `n_tokens`; without either it is a million tokens. `prompts` are gone through again and again,
-    or once if they are an iterator. Raises `UsageError` for no prompts, no hookpoints, k beyond
-    n_latents and an `out` that can't be written.
+    `metrics.jsonl` (FVU, L0 and dead share per hookpoint, overall and per token kind). Give `steps`
+    or `n_tokens`; what is None is the `preset`'s. `prompts` are gone through again and again, or
+    once if they are an iterator.
+
+    Killed at any time, the same call goes on from `out/checkpoint`, written every
+    `checkpoint_every` steps (by the clock when None) unless `prompts` are an iterator: on a CPU to
+    the very same weights. `data` is to name the prompts, so that no other training is taken up.
+    With `cache`, activations are written there once and read ever after. `ranks` are this process
+    among others that train together.
+
+    Raises `UsageError` for no prompts, no hookpoints, k beyond n_latents, activations that are not
+    finite, another training's checkpoint or cache, and an `out` that can't be written.
     """
     if not hookpoints:
         raise UsageError("no hookpoints to train at; name at least one layer")
-    n_tokens = 1_000_000 if n_tokens is None else n_tokens
-    if min(1 if steps is None else steps, n_tokens, batch_tokens, n_latents) < 1:
-        raise UsageError("steps, n_tokens, batch_tokens and n_latents must be at least 1")
-    if not 1 <= k <= n_latents:
-        raise UsageError(
-            f"k is {k} but there are {n_latents} latents; choose k from 1 to {n_latents}"
-        )
-    steps = math.ceil(n_tokens / batch_tokens) if steps is None else steps
-    recipe = Recipe(n_latents, k, tokens, steps, batch_tokens, lr or Recipe.lr, seed=seed)
-    return Training(lmm, hookpoints, recipe, out, progress or Quiet()).run(prompts)
+    recipe = recipe_for(
+        preset,
+        steps=steps,
+        n_tokens=n_tokens,
+        lr=lr,
+        n_latents=n_latents,
+        k=k,
+        tokens=tokens,
+        batch_tokens=batch_tokens,
+        accumulate=accumulate,
+        adam=adam,
+        seed=seed,
+    )
+    setting = Setting(out, data, cache, log, checkpoint_every, distribute, ranks)
+    return Training(lmm, hookpoints, recipe, setting, progress or Quiet()).run(prompts)
 
 
 class Training:
@@ -110,97 +121,225 @@ class Training:
         lmm: LMM,
         hookpoints: Sequence[Hookpoint],
         recipe: Recipe,
-        out: Path,
+        setting: Setting,
         progress: Progress,
     ) -> None:
         self.lmm = lmm
-        self.hookpoints = list(dict.fromkeys(hookpoints))
         self.recipe = recipe
-        self.out = out
+        self.out = setting.out
         self.progress = progress
-        self._metrics = out / "metrics.jsonl"
+        self._setting = setting
+        self._hookpoints = list(dict.fromkeys(hookpoints))
+        self._ranks = setting.ranks
+        by_layer = setting.distribute == "layers" and self._ranks.world > 1
+        self._mine = owned(self._hookpoints, self._ranks) if by_layer else self._hookpoints
+        self._by_layer = by_layer
+        self._device = getattr(lmm, "device", "cpu")
+        self._together = ALONE if by_layer else self._ranks
+        """Who learns the same SAEs."""
+        self._metrics = self.out / "metrics.jsonl"
+        self._checkpoints = Checkpoints(
+            self.out / "checkpoint", self._config(), self._ranks, setting.checkpoint_every
+        )
 
     def run(self, prompts: Iterable[Prompt]) -> list[Path]:
+        if self.recipe.adam == "8bit":
+            eight_bit_adam([torch.zeros(1)], self.recipe.lr)  # missing, it is missed at once
+        # What can be gone through once only can't be taken up again.
+        keeps = iter(prompts) is not prompts
+        saved = self._checkpoints.latest() if keeps else None
+        if self._ranks.rank == 0:
+            self._open(saved)
+        learners = self._learn(prompts, saved, keeps)
+        if self._ranks.rank == 0 or self._by_layer:
+            for hookpoint, learner in learners.items():
+                folder = self.out / hookpoint.name
+                save_sae(learner.trainer.sae, folder, {"hookpoint": hookpoint.name})
+        self._checkpoints.clear()
+        return [self.out / hookpoint.name for hookpoint in self._hookpoints]
+
+    def _open(self, saved: Saved | None) -> None:
+        """Metrics after the checkpoint are forgotten: they come again."""
+        start = 0 if saved is None else saved.step
+        if start:
+            done = f"{start} of {self.recipe.steps} steps"
+            self.progress.say(f"{self.out}: going on after {done}")
         with told_in_one_line(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(self.out / "config.json", json.dumps(self._config(), indent=1) + "\n")
-            self._metrics.write_text("")
-        trainers = self._learn(prompts)
-        return [
-            save_sae(trainer.sae, self.out / hookpoint.name, {"hookpoint": hookpoint.name})
-            for hookpoint, trainer in trainers.items()
-        ]
+            lines = self._metrics.read_text().splitlines(True) if start else []
+            kept = [line for line in lines if json.loads(line)["step"] < start]
+            write_atomically(self._metrics, "".join(kept))
 
-    def _learn(self, prompts: Iterable[Prompt]) -> dict[Hookpoint, TopKTrainer]:
-        trainers: dict[Hookpoint, TopKTrainer] = {}
-        batches = islice(self._batches(prompts), self.recipe.steps)
-        n = len(self.hookpoints)
+    def _learn(
+        self, prompts: Iterable[Prompt], saved: Saved | None, keeps: bool
+    ) -> dict[Hookpoint, Learner]:
+        recipe = self.recipe
+        feed = self._feed(prompts, saved)
+        learners = self._restored(saved) if saved else {}
+        start = saved.step if saved else 0
+        n = len(self._hookpoints)
         label = f"training {n} SAE{'s' * (n > 1)}"
-        with self.progress.step(label, self.recipe.steps) as bar:
-            for number, batch in enumerate(batches):
-                trainers = trainers or self._start(batch)
-                self._step(number, batch, trainers)
-                bar.advance()
-        if not trainers:
+        show = self._ranks.rank == 0
+        log = open_log(self._setting.log if show else None, self.out, self._config())
+        with self.progress.step(label, recipe.steps - start) as bar, closing(log):
+            pace = Pace(bar, recipe.batch_tokens)
+            for number, batch in self._batches(feed, start):
+                learners = learners or self._start(batch)
+                lines = self._step(number, batch, learners)
+                pace.advance(lines)
+                for line in lines:
+                    log.add(line)
+                if keeps and number + 1 < recipe.steps and self._checkpoints.due(number + 1):
+                    self._save(number + 1, feed, learners)
+        if not learners and self._mine:
             raise UsageError("no prompts to train on; the image folder or data set is empty")
-        return trainers
+        return learners
 
-    def _step(self, number: int, batch: TokenBatch, trainers: dict[Hookpoint, TopKTrainer]) -> None:
+    def _feed(self, prompts: Iterable[Prompt], saved: Saved | None) -> Feed:
+        recipe = self.recipe
+        # Whether a pass is kept must be the same for all who exchange it.
+        exchanging = self._by_layer and self._setting.cache is None
+        return Feed(
+            self._one_pass(prompts),
+            self._part_of(recipe.batch_tokens),
+            recipe.seed,
+            self._mine,
+            None if saved is None else part("feed", saved.own),
+            -1 if exchanging else KEEP_BYTES,
+        )
+
+    def _batches(self, feed: Feed, start: int) -> Iterator[tuple[int, TokenBatch]]:
+        """This rank's part of each batch, maybe none; ends for all ranks at once."""
+        none = torch.zeros(0, self.lmm.d_model)
+        empty = TokenBatch(dict.fromkeys(self._mine, none), torch.zeros(0, dtype=torch.int8))
+        for number in range(start, self.recipe.steps):
+            batch = feed.next() or empty
+            count = torch.tensor(len(batch), device=self._together.device)
+            if not self._together.sum_(count):
+                return
+            yield number, batch
+
+    def _step(
+        self, number: int, batch: TokenBatch, learners: Mapping[Hookpoint, Learner]
+    ) -> list[dict[str, Any]]:
+        """One step of every SAE; what there is to log."""
         lr = learning_rate(self.recipe, number)
+        lines = []
         logged = number % LOG_EVERY == 0 or number == self.recipe.steps - 1
-        for hookpoint, trainer in trainers.items():
-            x = batch.activations[hookpoint]
-            done = trainer.step(x, lr)
+        for hookpoint, learner in learners.items():
+            x = batch.activations[hookpoint].to(self._device)
+            done = learner.step(x, batch.kinds, lr)
             if logged:
                 line = {"step": number, "hookpoint": hookpoint.name, "lr": lr}
-                self._log(line | measure(trainer, x, batch.kinds, done))
+                lines.append(line | learner.measure(x, batch.kinds, done))
+        return self._log(lines) if logged else []
 
-    def _log(self, line: dict[str, Any]) -> None:
+    def _log(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if self._by_layer:
+            lines = [line for found in self._ranks.gather_objects(lines) for line in found]
+        if self._ranks.rank != 0:
+            return []
         with told_in_one_line(self._metrics), self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        return lines
 
-    def _batches(self, prompts: Iterable[Prompt]) -> Iterator[TokenBatch]:
-        recipe = self.recipe
-        chunks = endless(
-            lambda: activations(self.lmm, prompts, self.hookpoints, recipe.tokens), KEEP_BYTES
-        )
-        generator = torch.Generator().manual_seed(recipe.seed)
-        return shuffled(
-            chunks, recipe.batch_tokens, BUFFER_BATCHES * recipe.batch_tokens, generator
-        )
+    def _one_pass(self, prompts: Iterable[Prompt]) -> OnePass:
+        """The chunks of a pass over the prompts, live or from the cache."""
+        recipe, lmm, ranks = self.recipe, self.lmm, self._ranks
+        share = Share(ranks.rank, ranks.world)
 
-    def _start(self, batch: TokenBatch) -> dict[Hookpoint, TopKTrainer]:
+        def live(skip: int) -> Iterable[TokenBatch]:
+            return activations(
+                lmm, prompts, self._hookpoints, recipe.tokens, skip=skip, share=share
+            )
+
+        if self._setting.cache is not None:
+            return self._cached(self._setting.cache, live, share)
+        if not self._by_layer:
+            return live
+
+        def by_layer(skip: int) -> Iterator[TokenBatch]:
+            # A round is one chunk of every rank; the last one may be cut short.
+            rounds, rest = divmod(skip, ranks.world)
+            found = exchanged(live(rounds), self._hookpoints, lmm.d_model, ranks)
+            yield from (chunk for number, chunk in enumerate(found) if number >= rest)
+
+        return by_layer
+
+    def _cached(self, folder: Path, live: OnePass, share: Share) -> OnePass:
+        about = {
+            "model_identity": self.lmm.identity,
+            "d_model": self.lmm.d_model,
+            "data": self._setting.data,
+            "tokens": self.recipe.tokens,
+            "prompts_per_forward": PROMPTS_PER_FORWARD,
+        }
+        cache = ActivationCache(folder, about, self._hookpoints)
+        if not cache.complete:
+            cache.write(live, self._ranks, self.progress)
+        # Everyone may read all of it, so nobody sends anything.
+        read = WHOLE if self._by_layer else share
+        return lambda skip: cache.read(self._mine, skip, read)
+
+    def _part_of(self, batch_tokens: int) -> int:
+        rank, world = self._together.rank, self._together.world
+        return max(1, batch_tokens // world + (rank < batch_tokens % world))
+
+    def _start(self, batch: TokenBatch) -> dict[Hookpoint, Learner]:
         recipe = self.recipe
-        auxk = AuxK(recipe.auxk_alpha, max(1, self.lmm.d_model // 8)) if recipe.auxk_alpha else None
         return {
-            hookpoint: TopKTrainer(
-                TopK.random(recipe.n_latents, self.lmm.d_model, recipe.k, recipe.seed, x.mean(0)),
-                recipe.lr,
-                auxk,
-                recipe.dead_after,
+            hookpoint: new_learner(
+                recipe, centre(x.to(self._device), recipe.centre, self._together), self._together
             )
             for hookpoint, x in batch.activations.items()
         }
 
+    def _save(self, step: int, feed: Feed, learners: Mapping[Hookpoint, Learner]) -> None:
+        learned: dict[str, Any] = {}
+        for hookpoint, learner in learners.items():
+            learned |= under(hookpoint.name, learner.state())
+        own = under("feed", feed.state())
+        if self._by_layer:
+            self._checkpoints.write(step, own | learned, {})
+        else:
+            self._checkpoints.write(step, own, learned)
+
+    def _restored(self, saved: Saved) -> dict[Hookpoint, Learner]:
+        learners = {}
+        for hookpoint in self._mine:
+            state = part(hookpoint.name, saved.own if self._by_layer else saved.shared)
+            b_dec = torch.zeros(self.lmm.d_model, device=self._device)
+            learners[hookpoint] = new_learner(self.recipe, b_dec, self._together)
+            learners[hookpoint].restore(state)
+        return learners
+
     def _config(self) -> dict[str, Any]:
-        hookpoints = [hookpoint.name for hookpoint in self.hookpoints]
         return {
             "model": self.lmm.name,
             "model_identity": self.lmm.identity,
-            "hookpoints": hookpoints,
+            "data": self._setting.data,
+            "hookpoints": [hookpoint.name for hookpoint in self._hookpoints],
             **asdict(self.recipe),
+            "processes": self._ranks.world,
+            "distribute": self._setting.distribute,
         }
 
 
-def measure(trainer: TopKTrainer, x: Tensor, kinds: Tensor, done: Forward) -> dict[str, float]:
-    """FVU (overall and per token kind), L0 and dead share of one batch."""
-    numbers = {
-        "fvu": (done.error.pow(2).sum() / variance(x)).item(),
-        "l0": (done.latents.values > 0).sum(-1).float().mean().item(),
-        "dead": trainer.dead.float().mean().item(),
-    }
-    for kind in torch.unique(kinds).tolist():
-        of_kind = (kinds == kind).to(x.device)
-        fvu = done.error[of_kind].pow(2).sum() / variance(x[of_kind])
-        numbers[f"fvu_{TokenKind(kind).name.lower()}"] = fvu.item()
-    return numbers
+class Pace:
+    """The bar, and beside it the latest numbers: means over the layers."""
+
+    def __init__(self, bar: ProgressStep, batch_tokens: int) -> None:
+        self._bar = bar
+        self._batch_tokens = batch_tokens
+        self._began = time.monotonic()
+        self._steps = 0
+
+    def advance(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        self._steps += 1
+        self._bar.advance()
+        if lines:
+            fvu, l0, dead = (fmean(line[key] for line in lines) for key in ("fvu", "l0", "dead"))
+            seconds = max(1e-9, time.monotonic() - self._began)
+            speed = self._steps * self._batch_tokens / seconds
+            self._bar.note(f"FVU {fvu:.3f}, L0 {l0:.1f}, dead {dead:.1%}, {speed:,.0f} tokens/s")

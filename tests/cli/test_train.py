@@ -122,3 +122,44 @@ def test_a_damaged_cfg_is_named_by_ls(type_command: Type, in_folder: Path) -> No
 
     assert result.exit_code == 2
     assert "saes/model.layers.1/cfg.json is not the cfg of an SAE" in result.stderr
+
+
+def test_a_killed_training_typed_again_goes_on(
+    type_command: Type, pictures: Path, tiny_lmm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lmmsae_eval.sae.step import TopKTrainer
+
+    plain = ("--n-latents", "16", "--k", "2", "--n-tokens", "2000", "--progress", "plain")
+    words = ("train", "-m", tiny_lmm_folder, "-l", "2", "--images", pictures, *plain)
+    words += ("--batch-tokens", "500", "--checkpoint-every", "1")
+    original, steps = TopKTrainer.step, 0
+
+    def step(self: TopKTrainer, x: object, lr: float) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise KeyboardInterrupt
+        return original(self, x, lr)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TopKTrainer, "step", step)
+    assert type_command(*words, "-o", "stopped").exit_code == 130
+    result = type_command(*words, "-o", "stopped")
+    type_command(*words, "-o", "whole")
+
+    assert result.exit_code == 0, result.output
+    assert "stopped: going on after 2 of 4 steps" in result.stderr
+    assert " tokens/s" in result.stderr
+    name = "model.layers.1/sae.safetensors"
+    assert Path("stopped", name).read_bytes() == Path("whole", name).read_bytes()
+    refused = type_command(*words, "-o", "whole", "--lr", "fast")
+    assert refused.exit_code == 2
+    assert "neither a number between 0 and 1 nor 'published'" in refused.stderr
+
+
+def test_other_pictures_do_not_go_on_with_a_training_of_these(pictures: Path) -> None:
+    from lmmsae_eval.sae.images import ImageFolder
+
+    before = ImageFolder(pictures).identity
+    assert ImageFolder(pictures).identity == before
+    Image.new("RGB", (99, 99)).save(pictures / "0.JPG")
+    assert ImageFolder(pictures).identity != before

@@ -7,7 +7,8 @@ import torch
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.lmm import LMM, Hookpoint, Prompt, TokenKind
 from lmmsae_eval.sae.residual import capture
-from lmmsae_eval.sae.source import TokenBatch, activations, endless, shuffled
+from lmmsae_eval.sae.source import Feed, Share, Shuffled, TokenBatch, activations, endless
+from PIL import Image
 
 HERE = Hookpoint("model.layers.0", 0, "blocks.0")
 
@@ -60,14 +61,14 @@ def test_activations_that_are_not_finite_are_one_line(linear_lmm: LMM) -> None:
 
 def test_shuffling_loses_and_repeats_no_token() -> None:
     chunks = [chunk(range(start, start + 7)) for start in range(0, 210, 7)]
-    batches = list(shuffled(chunks, 16, 64, generator()))
+    batches = list(Shuffled(chunks, 16, 64, generator()))
     assert sorted(value for batch in batches for value in values(batch)) == list(range(210))
     assert all(len(batch) == 16 for batch in batches[:-1])
 
 
 def test_shuffling_mixes_tokens_of_different_images() -> None:
     chunks = [chunk(range(start, start + 10)) for start in range(0, 400, 10)]
-    first = next(shuffled(chunks, 32, 128, generator()))
+    first = next(Shuffled(chunks, 32, 128, generator()))
     assert len({value // 10 for value in values(first)}) > 8
 
 
@@ -75,13 +76,13 @@ def test_hookpoints_stay_together_when_shuffled() -> None:
     other = Hookpoint("model.layers.1", 1, "blocks.1")
     pair = chunk(range(100))
     pair.activations[other] = pair.activations[HERE] + 1000
-    for batch in shuffled([pair], 10, 50, generator()):
+    for batch in Shuffled([pair], 10, 50, generator()):
         assert torch.equal(batch.activations[other], batch.activations[HERE] + 1000)
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
     def order(seed: int) -> list[int]:
-        batches = shuffled([chunk(range(100))], 10, 50, generator(seed))
+        batches = Shuffled([chunk(range(100))], 10, 50, generator(seed))
         return [value for batch in batches for value in values(batch)]
 
     assert order(1) == order(1)
@@ -95,12 +96,12 @@ class Passes:
         self.runs = 0
         self.n = n
 
-    def __call__(self) -> list[TokenBatch]:
+    def __call__(self, skip: int) -> list[TokenBatch]:
         self.runs += 1
         return (
             []
             if self.n is not None and self.runs > self.n
-            else [chunk(range(5)), chunk(range(5, 9))]
+            else [chunk(range(5)), chunk(range(5, 9))][skip:]
         )
 
 
@@ -124,3 +125,61 @@ def test_an_iterator_that_does_not_fit_ends_after_its_pass() -> None:
 
 def test_an_empty_source_ends() -> None:
     assert list(endless(Passes(0), keep_bytes=1000)) == []
+
+
+def test_a_share_is_every_second_forward_and_skips_its_own(linear_lmm: LMM) -> None:
+    prompts = [Prompt(str(seed)) for seed in range(7)]
+    here = [linear_lmm.hookpoint(1)]
+
+    def found(prompts: object, **which: object) -> list[torch.Tensor]:
+        chunks = activations(linear_lmm, prompts, here, prompts_per_forward=1, **which)  # type: ignore[arg-type]
+        return [chunk.activations[here[0]] for chunk in chunks]
+
+    whole = found(prompts)
+    for source in (prompts, iter(prompts)):
+        half = found(source, share=Share(1, 2), skip=1)
+        assert len(half) == 2
+        assert all(torch.equal(a, b) for a, b in zip(half, whole[3::2], strict=True))
+
+
+def test_a_feed_made_from_a_state_gives_the_same_batches(linear_lmm: LMM) -> None:
+    def one_pass(skip: int) -> list[TokenBatch]:
+        return [chunk(range(start, start + 70)) for start in range(0, 700, 70)][skip:]
+
+    for taken in range(0, 60, 7):
+        feed = Feed(one_pass, 16, seed=3)
+        for _ in range(taken):
+            feed.next()
+        again = Feed(one_pass, 16, 3, [HERE], {k: x.clone() for k, x in feed.state().items()})
+        for _ in range(60):
+            a, b = feed.next(), again.next()
+            assert a is not None
+            assert b is not None
+            assert values(a) == values(b)
+
+
+def test_images_of_different_sizes_in_a_batch_are_as_one_by_one(tiny_lmm: LMM) -> None:
+    sizes = [(96, 96), (40, 150), (200, 64)]
+    prompts = [
+        Prompt("is there a boat ?"[: 8 + 4 * i], Image.new("RGB", size, (80 * i, 90, 9)))
+        for i, size in enumerate(sizes)
+    ]
+    here = [tiny_lmm.hookpoint(3)]
+    [together] = activations(tiny_lmm, prompts, here)
+    alone = list(activations(tiny_lmm, prompts, here, prompts_per_forward=1))
+    assert together.kinds.tolist() == [kind for one in alone for kind in one.kinds.tolist()]
+    rows = torch.cat([one.activations[here[0]] for one in alone])
+    torch.testing.assert_close(together.activations[here[0]], rows, rtol=1e-4, atol=1e-4)
+
+
+def test_an_answer_is_read_after_the_question_and_known_as_one(tiny_lmm: LMM) -> None:
+    prompts = [Prompt("is it red ?", answer="yes it red"), Prompt("what colour is the boat ?")]
+    batch = tiny_lmm.prepare(prompts)
+    answers = (batch.kinds == TokenKind.ANSWER).sum(1).tolist()
+    assert answers == [3, 0]
+    assert batch.kinds[0, -3:].tolist() == [TokenKind.ANSWER] * 3
+    question = tiny_lmm.prepare([Prompt("is it red ?")])
+    n = int((question.kinds[0] != TokenKind.PAD).sum())
+    assert int((batch.kinds[0] != TokenKind.PAD).sum()) == n + 3
+    [chosen] = activations(tiny_lmm, prompts, [tiny_lmm.hookpoint(1)], "text")
+    assert TokenKind.ANSWER in chosen.kinds.tolist()

@@ -20,9 +20,10 @@ from lmmsae_eval.sae.lmm import (
     TokenKind,
     resolve_hookpoint,
 )
+from lmmsae_eval.sae.recipe import Recipe, learning_rate, published_lr
 from lmmsae_eval.sae.source import TokenBatch
 from lmmsae_eval.sae.step import variance
-from lmmsae_eval.sae.train import Recipe, learning_rate, published_lr, train
+from lmmsae_eval.sae.train import train
 from torch import Tensor
 from torch.nn.functional import normalize
 

@@ -1,0 +1,134 @@
+"""The processes that `torchrun` starts, as one training sees them. Alone, nothing is ever sent.
+
+Two ways to share the work: every rank has all SAEs and its own part of each batch (`data`), or each
+rank has the SAEs of some layers and all tokens (`layers`). In both, a forward of the LMM is made by
+one rank only. All weights of an SAE are on one device: latents are not sharded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, distributed
+from torch.nn.functional import pad
+
+from .lmm import Hookpoint
+from .source import TokenBatch
+
+Distribute = Literal["data", "layers"]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among the others."""
+
+    rank: int = 0
+    world: int = 1
+    device: str = "cpu"
+    """Where what is sent must lie."""
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Over all ranks, in place; the same shape everywhere."""
+        if self.world > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def gather(self, tensor: Tensor) -> list[Tensor]:
+        """Everyone's tensor, in order of rank; the same shape everywhere."""
+        if self.world == 1:
+            return [tensor]
+        found = [torch.empty_like(tensor) for _ in range(self.world)]
+        distributed.all_gather(found, tensor.contiguous())
+        return found
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Everyone's value, in order of rank."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        distributed.all_gather_object(found, value)
+        return found
+
+    def gather_at(self, owner: int, tensor: Tensor) -> list[Tensor]:
+        """Everyone's tensor at `owner`, nothing elsewhere; the same shape everywhere."""
+        found = [torch.empty_like(tensor) for _ in range(self.world)] if self.rank == owner else []
+        distributed.gather(tensor.contiguous(), found or None, dst=owner)
+        return found
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+ALONE = Ranks()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The ranks of `torchrun`, or this process alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    device = "cpu"
+    if torch.cuda.is_available():
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device != "cpu" else "gloo")
+    try:
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def owned(hookpoints: Sequence[Hookpoint], ranks: Ranks) -> list[Hookpoint]:
+    """The layers of this rank, when layers are shared out."""
+    return list(hookpoints[ranks.rank :: ranks.world])
+
+
+def exchanged(
+    chunks: Iterable[TokenBatch], hookpoints: Sequence[Hookpoint], d_model: int, ranks: Ranks
+) -> Iterator[TokenBatch]:
+    """Everyone's chunks, each layer's activations at its owner, in the order of one process alone.
+
+    Ranks whose chunks are fewer or smaller take part in every round, so that none waits for ever.
+    """
+    source = iter(chunks)
+    while True:
+        chunk = next(source, None)
+        n = torch.tensor([-1 if chunk is None else len(chunk)], device=ranks.device)
+        sizes = [int(size) for size in ranks.gather(n)]
+        if max(sizes) < 0:
+            return
+        yield from _round(chunk, sizes, hookpoints, d_model, ranks)
+
+
+def _round(
+    chunk: TokenBatch | None,
+    sizes: Sequence[int],
+    hookpoints: Sequence[Hookpoint],
+    d_model: int,
+    ranks: Ranks,
+) -> Iterator[TokenBatch]:
+    longest = max(sizes)
+
+    def padded(x: Tensor) -> Tensor:
+        return pad(x, (*[0, 0] * (x.dim() - 1), 0, longest - len(x))).to(ranks.device)
+
+    none = torch.zeros(0, d_model)
+    kinds = ranks.gather(padded(torch.zeros(0, dtype=torch.int8) if chunk is None else chunk.kinds))
+    rows = {
+        hookpoint: ranks.gather_at(
+            place % ranks.world, padded(none if chunk is None else chunk.activations[hookpoint])
+        )
+        for place, hookpoint in enumerate(hookpoints)
+    }
+    for rank, size in enumerate(sizes):
+        if size >= 0:
+            mine = {h: rows[h][rank][:size] for h in owned(hookpoints, ranks)}
+            yield TokenBatch(mine, kinds[rank][:size])

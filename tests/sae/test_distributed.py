@@ -1,0 +1,74 @@
+"""Two processes under torchrun learn what one learns, and never wait for each other for ever."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lmmsae_eval.sae.distributed import ALONE, joined
+from lmmsae_eval.sae.formats import load_sae
+from torch import Tensor
+
+SCRIPT = Path(__file__).parent / "toy_training.py"
+toy = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two gloo ranks left."""
+    out = tmp_path_factory.mktemp("two")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(SCRIPT), str(out), "--ranks"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def weights(folder: Path) -> list[list[Tensor]]:
+    return [list(sae.tensors) for _, sae in load_sae(folder)]
+
+
+def test_two_ranks_learn_what_one_learns_from_the_same_batches(two: Path) -> None:
+    alone = toy.double_steps(
+        toy.double_learner(ALONE), lambda step: torch.cat(toy.global_batch(step))
+    )
+    for rank in (0, 1):
+        together = torch.load(two / f"double{rank}.pt", weights_only=True)
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_a_rank_without_a_single_token_takes_part(two: Path) -> None:
+    assert len(weights(two / "few")) == 1
+    assert len((two / "few" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_data_parallel_training_makes_every_sae_and_one_log(two: Path) -> None:
+    assert len(weights(two / "data")) == 3
+    lines = [json.loads(line) for line in (two / "data" / "metrics.jsonl").read_text().splitlines()]
+    first = [line for line in lines if line["step"] == 0]
+    assert [line["hookpoint"] for line in first] == [f"model.layers.{i}" for i in range(3)]
+    last = [line for line in lines if line["step"] == 29]
+    assert all(b["fvu"] < a["fvu"] for a, b in zip(first, last, strict=True))
+
+
+@pytest.mark.parametrize("how", ["layers", "cached"])
+def test_a_layer_a_rank_gives_the_very_bits_of_one_process(
+    two: Path, tmp_path: Path, how: str
+) -> None:
+    toy.toy_train(tmp_path)
+    for alone, shared in zip(weights(tmp_path), weights(two / how), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined() as ranks:
+        assert ranks == ALONE
