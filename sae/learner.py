@@ -52,7 +52,7 @@ class Learner:
     def _joint_step(self, pieces: Sequence[Tensor], lr: float) -> tuple[list[Forward], int]:
         total, n_tokens = self._variance(pieces)
         sums = [torch.zeros_like(parameter) for parameter in self.trainer.parameters]
-        forwards = []
+        forwards: list[Forward] = []
         for x in pieces:
             done, grads = self.trainer.gradients(x)
             share = variance(x) / total

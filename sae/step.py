@@ -134,7 +134,8 @@ def gradients(
     loss = (
         torch.stack([part.weight * part.error.pow(2).sum() for part in done.nested]).sum() / total
     )
-    parts, upstream = [], torch.zeros(())
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    upstream = torch.zeros(())
     for part in reversed(done.nested):
         # A share is in its own reconstruction and in all that come after.
         own = part.error * (2 * part.weight / total)
