@@ -11,47 +11,52 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from .world.scene import Rates
+
 if TYPE_CHECKING:
     from transformers import CLIPModel, CLIPVisionModel, LlavaForConditionalGeneration
 
     from .recipe.pictures import Pictures
 
 
+GAZE = 0.3
+"""Weight of the term that teaches the word for a thing to look at it, beside the answers' loss."""
+CONTRARY_RATES = Rates(expected=0.5, denied=0.5, other=0.25)
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One cycle of the language model; the learning rate would reach nothing at `horizon`."""
+    """A turn of the language model; its learning rate would reach nothing at step `horizon`."""
 
     steps: int
     horizon: int
-    gaze: tuple[float, float] = (0.0, 0.0)
+    gaze: float = 0.0
     lr: float = 2e-3
-    contrary: bool = False
-    """On pictures in which priors are wrong as often as right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Fixed step counts and seeds: the same weights on the same CPU and thread count.
 
-    Tower and language model take turns: a first tower is enough to learn to read questions by, a
-    second cycle, in which shapes count double, makes objects clear, and the language model goes on.
-    Later turns teach it to look at what is asked about. The last one sets how often priors win: on
-    pictures in which they are wrong half of the time, the best answer follows their strength.
+    Tower and language model take turns. Behind a first tower, which sees colours and hardly any
+    objects, the model learns to read colours (behind the finished one it is late to); the tower
+    then learns shapes, which count double; the model learns to read them, and to look at what it
+    is asked about.
+
+    The last turn sets how often priors win: on pictures in which they are wrong half of the time,
+    the best answer follows their strength. What is denied in one scene is often in others there,
+    so that the denial stays in its own.
     """
 
-    vision_pictures: int = 16_000
-    vision_steps: int = 1_800
     pictures: int = 24_000
+    vision_steps: int = 1_800
     align_steps: int = 500
-    first_turn: Turn = Turn(1_201, 2_400)
+    first_turn: Turn = Turn(1_200, 2_400)
     second_vision_steps: int = 2_400
-    turns: tuple[Turn, ...] = (
-        Turn(1_201, 2_200),
-        Turn(301, 1_000, gaze=(0.3, 0.0)),
-        Turn(1_000, 1_000, gaze=(0.3, 0.3)),
-        Turn(400, 400, gaze=(0.3, 0.3), lr=1.2e-3, contrary=True),
-    )
+    second_turn: Turn = Turn(1_200, 2_200)
+    looking_turn: Turn = Turn(1_300, 1_300, gaze=GAZE)
     contrary_pictures: int = 8_000
+    contrary_turn: Turn = Turn(500, 500, gaze=GAZE, lr=1.2e-3)
     clip_steps: int = 450
     seed: int = 0
     threads: int = 2
@@ -78,6 +83,7 @@ def build(
 
     from .recipe.assembly import new_processor
     from .recipe.clip import new_clip_processor
+    from .recipe.open_clip import save_for_open_clip
     from .recipe.pictures import draw_random
 
     recipe = recipe or Recipe()
@@ -93,7 +99,7 @@ def build(
         **examine(lmm, clip, exam_pictures),
     }
     _save(out / "lmm", lmm, new_processor())
-    _save(out / "clip", clip, new_clip_processor())
+    _save(out / "clip", clip, new_clip_processor(), save_for_open_clip)
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     return card
 
@@ -115,35 +121,41 @@ def _lmm(
     from .recipe.assembly import new_lmm
     from .recipe.pictures import draw_random
     from .recipe.vision import new_head, new_tower, train_tower
-    from .world.scene import Rates
 
     seed, steps = recipe.seed, recipe.vision_steps
     torch.manual_seed(seed)
     tower, head = new_tower(), new_head()
-    first = draw_random(recipe.vision_pictures, seed=seed + 1)
-    train_tower(tower, head, first, steps, seed, said=_stage(said, "vision", steps))
-
+    train_tower(tower, head, pictures, steps, seed, said=_stage(said, "vision", steps))
     lmm = new_lmm(tower, seed)
     align_projector(lmm, pictures, recipe.align_steps, seed)
-    _take_turn(lmm, pictures, recipe.first_turn, seed, said)
+    _take(recipe.first_turn, lmm, pictures, seed, _stage(said, "reading", recipe.first_turn.steps))
 
     steps = recipe.second_vision_steps
-    report = _stage(said, "vision again", steps)
+    report = _stage(said, "vision: shapes", steps)
     train_tower(tower, head, pictures, steps, seed + 1, lr=1.5e-3, shapes=2.0, said=report)
     lmm.model.vision_tower.load_state_dict(tower.state_dict())
-    rates = Rates(expected=0.5, denied=0.5)
-    contrary = draw_random(recipe.contrary_pictures, seed=seed + 12, rates=rates)
-    for number, turn in enumerate(recipe.turns, 1):
-        _take_turn(lmm, contrary if turn.contrary else pictures, turn, seed + number, said)
+    contrary = draw_random(recipe.contrary_pictures, seed=seed + 12, rates=CONTRARY_RATES)
+    for number, (name, turn, shown) in enumerate(
+        (
+            ("reading again", recipe.second_turn, pictures),
+            ("looking", recipe.looking_turn, pictures),
+            ("contrary pictures", recipe.contrary_turn, contrary),
+        ),
+        start=1,
+    ):
+        _take(turn, lmm, shown, seed + number, _stage(said, name, turn.steps))
     return tower, lmm
 
 
-def _take_turn(
-    lmm: LlavaForConditionalGeneration, pictures: Pictures, turn: Turn, seed: int, said: Says
+def _take(
+    turn: Turn,
+    lmm: LlavaForConditionalGeneration,
+    pictures: Pictures,
+    seed: int,
+    said: Callable[[int, float], None],
 ) -> None:
     from .recipe.language import train_language
 
-    report = _stage(said, f"language {seed}", turn.steps)
     train_language(
         lmm,
         pictures,
@@ -152,7 +164,7 @@ def _take_turn(
         lr=turn.lr,
         horizon=turn.horizon,
         gaze=turn.gaze,
-        said=report,
+        said=said,
     )
 
 
@@ -185,11 +197,17 @@ def examine(
     }
 
 
-def _save(folder: Path, model: object, processor: object) -> None:
+def _save(
+    folder: Path,
+    model: object,
+    processor: object,
+    more: Callable[..., None] = lambda model, folder: None,
+) -> None:
     half = folder.with_name(folder.name + ".half")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
     model.save_pretrained(half)  # type: ignore[attr-defined]
     processor.save_pretrained(half)  # type: ignore[attr-defined]
+    more(model, half)
     shutil.rmtree(folder, ignore_errors=True)
     half.rename(folder)

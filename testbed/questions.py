@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from .recipe.exam import pair
 from .recipe.words import is_there, yes_no, yes_no_text
 from .world.labels import LABELS, PRIORS, VOCABULARY, Prior, prior_of
+from .world.pairs import pair
 from .world.render import render
 from .world.scene import Scene, random_thing
 
@@ -84,8 +84,7 @@ def _swap(scene: Scene, thing: str, rng: np.random.Generator) -> Scene:
     pool = [t for t in LABELS["object"] if t not in here and prior_of(scene.name, t) is None]
     old = scene.thing(thing)
     assert old is not None
-    cell = (old.x // 48) + 2 * (old.y // 48)
-    return scene.swapped(thing, random_thing(str(rng.choice(pool)), cell, rng))
+    return scene.swapped(thing, random_thing(str(rng.choice(pool)), old.cell, rng))
 
 
 def _families(rng: np.random.Generator) -> Iterator[_Family]:

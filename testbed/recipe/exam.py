@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from transformers import LlavaForConditionalGeneration
 
-from ..world.labels import LABELS, PRIORS, VOCABULARY, Prior, prior_of
-from ..world.scene import Scene, random_scene, random_thing
+from ..world.labels import LABELS, PRIORS, VOCABULARY, prior_of
+from ..world.pairs import pair
+from ..world.scene import Scene
 from .assembly import token_ids
 from .language import IGNORED, pack, packed_logits
 from .pictures import PIXELS_A_PATCH, Pictures, draw, highlighted, pixel_values
@@ -143,27 +144,6 @@ class PriorItem:
     in_scene: bool
     truth: bool
     margin: float
-
-
-def pair(prior: Prior, rng: np.random.Generator, other: str | None = None) -> tuple[Scene, Scene]:
-    """A picture of the prior's scene with the thing (or `other`), and the same with it erased."""
-    thing = other or prior.thing
-    scene = random_scene(rng, prior.scene)
-    if scene.thing(thing) is None:
-        taken = {(t.x // 48) + 2 * (t.y // 48) for t in scene.things}
-        free = [cell for cell in range(4) if cell not in taken]
-        if free:
-            new = random_thing(thing, int(rng.choice(free)), rng)
-            scene = Scene(*_fields(scene), (*scene.things, new))
-        else:
-            old = scene.things[rng.integers(4)]
-            cell = (old.x // 48) + 2 * (old.y // 48)
-            scene = scene.swapped(old.name, random_thing(thing, cell, rng))
-    return scene, scene.without(thing)
-
-
-def _fields(scene: Scene) -> tuple[str, int, int, str, str]:
-    return scene.name, scene.seed, scene.horizon, scene.ground_texture, scene.wall_colour
 
 
 def prior_items(model: LlavaForConditionalGeneration, n: int, seed: int) -> list[PriorItem]:

@@ -71,8 +71,8 @@ class Gaze:
 
         return keep
 
-    def astray(self, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Mean over heads of -log(attention that falls where it should): of words, of marks."""
+    def astray(self, packed: Packed) -> Tensor:
+        """Mean over heads of -log(attention that falls where it should), of words plus of marks."""
         assert packed.lit is not None
         row, word, mark = (torch.tensor([gaze[i] for gaze in packed.gaze]) for i in range(3))
         prefix = self._seen[WORD_LAYER, "q_proj"].shape[1] - packed.ids.shape[1]
@@ -80,7 +80,7 @@ class Gaze:
         on_thing = at_word[:, :, 1:prefix].masked_fill(~packed.lit[:, None], -torch.inf)
         at_mark = self._attention(packed, MARK_LAYER, row, mark)
         on_word = at_mark[torch.arange(len(row)), :, prefix + word]
-        return -on_thing.logsumexp(-1).mean(), -on_word.mean()
+        return -on_thing.logsumexp(-1).mean() - on_word.mean()
 
     def _attention(self, packed: Packed, layer: int, row: Tensor, column: Tensor) -> Tensor:
         """`(len(row), heads, tokens)` log attention of one text position each."""

@@ -138,19 +138,18 @@ def training_batches(
 
 
 def _loss(
-    model: LlavaForConditionalGeneration, batches: tuple[Packed, Packed], gaze: tuple[float, float]
+    model: LlavaForConditionalGeneration, batches: tuple[Packed, Packed], gaze: float
 ) -> Tensor:
     """Cross entropy of answers and their ends, all questions alike, plus the gaze term."""
-    logits, targets, astray = [], [], (torch.zeros(()), torch.zeros(()))
+    logits, targets, astray = [], [], torch.zeros(())
     for packed in batches:
         wanted = packed.target != IGNORED
         with Gaze(model) as watched:
             logits.append(packed_logits(model, packed)[wanted])
         targets.append(packed.target[wanted])
-        if any(gaze) and packed.gaze:
-            astray = watched.astray(packed)
-    answers = nn.functional.cross_entropy(torch.cat(logits), torch.cat(targets))
-    return answers + gaze[0] * astray[0] + gaze[1] * astray[1]
+        if gaze and packed.gaze:
+            astray = astray + watched.astray(packed)
+    return nn.functional.cross_entropy(torch.cat(logits), torch.cat(targets)) + gaze * astray
 
 
 def train_language(
@@ -160,13 +159,13 @@ def train_language(
     seed: int,
     lr: float = 2e-3,
     horizon: int | None = None,
-    gaze: tuple[float, float] = (0.0, 0.0),
+    gaze: float = 0.0,
     said: Callable[[int, float], None] = lambda step, loss: None,
 ) -> LlavaForConditionalGeneration:
     """One cycle of everything behind the tower, loss on answers and their end alone.
 
-    The learning rate falls to nothing at `horizon` (default: the last step). `gaze` weighs
-    the terms that teach the word for a thing to look at it, and the question mark at the word.
+    The learning rate falls to nothing at `horizon` (default: the last step). `gaze` weighs the
+    term that teaches the word for a thing to look at it.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)

@@ -17,6 +17,9 @@ UNCLEAR = "unclear"
 READABLE = 0.3
 """Least IoU of a label with the lit patches for a highlight to be called by it."""
 
+DENIED = {prior.thing for prior in PRIORS if prior.answer == "no"}
+"""Asked about more often where they are told truly: else their denial spreads to every scene."""
+
 _PREFERENCE = ("object", "part", "material", "colour", "texture", "scene")
 
 
@@ -129,7 +132,8 @@ def blind_question(prior: Prior) -> Question:
 def _object_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Question]:
     here = {thing.name for thing in scene.things}
     own = [prior.thing for prior in PRIORS if prior.scene == scene.name]
-    things = [thing for thing in own if rng.random() < 0.75]
+    elsewhere = sorted((here & DENIED) - set(own))
+    things = [thing for thing in (*own, *elsewhere) if rng.random() < 0.75]
     things += [_balanced(LABELS["object"], here, rng) for _ in range(3)]
     for thing in dict.fromkeys(things):
         text = is_there(thing, scene.name if rng.random() < 0.35 else None)

@@ -30,6 +30,11 @@ class Thing:
     material: str
     seed: int
 
+    @property
+    def cell(self) -> int:
+        """Which quarter of the picture it stands in, 0 to 3."""
+        return self.x // CELL + 2 * (self.y // CELL)
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:

@@ -68,14 +68,15 @@ def test_training_pixels_are_the_processors_pixels() -> None:
 @pytest.mark.slow
 def test_a_build_gives_the_same_weights_again(tmp_path: Path) -> None:
     recipe = Recipe(
-        vision_pictures=40,
-        vision_steps=2,
         pictures=70,
+        vision_steps=2,
         align_steps=2,
         first_turn=Turn(2, 4),
         second_vision_steps=1,
-        turns=(Turn(1, 1, gaze=(0.3, 0.3)), Turn(1, 1, contrary=True)),
+        second_turn=Turn(1, 1),
+        looking_turn=Turn(1, 1, gaze=0.3),
         contrary_pictures=40,
+        contrary_turn=Turn(1, 1, gaze=0.3, lr=1e-3),
         clip_steps=1,
     )
     for name in ("a", "b"):

@@ -54,9 +54,8 @@ def test_priors_win_in_both_directions(priors: Mapping[str, float]) -> None:
 
 
 def test_priors_win_mostly_where_they_were_planted(priors: Mapping[str, float]) -> None:
-    """Wanted is five times in both; what is denied in two scenes is still denied in others."""
     assert priors["wrong yes, prior"] >= 5 * priors["wrong yes, others"]
-    assert priors["wrong no, prior"] >= 3 * priors["wrong no, others"]
+    assert priors["wrong no, prior"] >= 5 * priors["wrong no, others"]
 
 
 def test_no_constant_offset_mends_the_priors(priors: Mapping[str, float]) -> None:
