@@ -153,10 +153,10 @@ class SAE(ABC):
         """
         size = max(1, _DENSE_VALUES // self.n_latents)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
-            yield from (self.pre_activations(part) for part in x.split(size))
+            yield from (self.pre_activations(part) for part in torch.split(x, size))
             return
         buffer = x.new_empty(min(size, len(x)), self.n_latents)
-        for part in x.split(size):
+        for part in torch.split(x, size):
             out = buffer[: len(part)]
             yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
 
@@ -182,15 +182,18 @@ class SAE(ABC):
         """
         if not scale > 0:
             raise ValueError(f"the scale of an input normalisation is {scale}; it must be positive")
+        added: dict[str, Any] = self._at_scale(scale)
         return replace(
             self,
             b_enc=self.b_enc * scale,
             b_dec=self.b_dec * scale + mean,
-            **self._at_scale(scale),
+            **added,
         )
 
     def to(self, like: torch.device | torch.dtype | str) -> Self:
-        moved = {name: tensor.to(like) for name, tensor in self.named_tensors.items()}
+        moved: dict[str, Any] = {
+            name: tensor.to(like) for name, tensor in self.named_tensors.items()
+        }
         return replace(self, **moved)
 
 

@@ -23,7 +23,7 @@ def largest(x: Tensor, k: int, sort: bool = False) -> tuple[Tensor, Tensor]:
     if plain or n < _SMALL or n % _GROUP or k > n // _GROUP:
         values, indices = x.topk(k, sorted=sort)
         return values, indices
-    parts = [_by_groups(rows, k) for rows in x.split(_ROWS)]
+    parts = [_by_groups(rows, k) for rows in torch.split(x, _ROWS)]
     values, indices = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     if not sort:
         return values, indices

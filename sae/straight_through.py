@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,9 @@ class AutogradTrainer(Trainer[AnySAE]):
     def gradients(self, x: Tensor) -> tuple[Forward, Gradients]:
         with torch.enable_grad():
             named = self.sae.named_tensors.items()
-            leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in named}
+            leaves: dict[str, Any] = {
+                name: t.detach().clone().requires_grad_() for name, t in named
+            }
             found = self.objective(replace(self.sae, **leaves), x, variance(x))
             grads = torch.autograd.grad(found.loss, [*leaves.values()])
         W_enc, b_enc, W_dec, b_dec, *others = grads

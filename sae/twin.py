@@ -32,7 +32,8 @@ def autograd_gradients(
                 error = (x - decoded).detach()
         if done.aux is not None and auxk is not None:
             loss = loss + _auxk(twin, pre, done.aux.indices, error, auxk.alpha / total)
-        return Gradients(loss.detach(), *torch.autograd.grad(loss, learned))
+        W_enc, b_enc, W_dec, b_dec = torch.autograd.grad(loss, learned)
+        return Gradients(loss.detach(), W_enc, b_enc, W_dec, b_dec)
 
 
 def _decoded(twin: TopKFamily, pre: Tensor, latents: Latents) -> Tensor:
