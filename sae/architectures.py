@@ -9,7 +9,7 @@ from .family import TopKFamily
 from .jump_relu import JumpReLU, JumpReLUTrainer
 from .matryoshka import MatryoshkaBatchTopK
 from .sae import SAE
-from .step import AuxK, MultiTopK, TopKTrainer
+from .step import AuxK, FamilyTrainer, MultiTopK, TopKTrainer
 from .topk import TopK
 from .trainer import Trainer
 
@@ -21,8 +21,10 @@ def trainer_for(
     sae: SAE, lr: float, dead_after: int, auxk: AuxK | None = None, multi: MultiTopK | None = None
 ) -> Trainer[Any]:
     """Raises `ValueError` for an auxiliary loss that the architecture does not have."""
-    if isinstance(sae, TopKFamily):
+    if isinstance(sae, TopK):
         return TopKTrainer(sae, lr, auxk, dead_after, multi)
+    if isinstance(sae, TopKFamily):
+        return FamilyTrainer(sae, lr, auxk, dead_after, multi)
     if auxk is not None or multi is not None:
         raise ValueError(f"AuxK and MultiTopK are of the TopK family, not of {sae.architecture}")
     if isinstance(sae, JumpReLU):

@@ -183,7 +183,12 @@ class SAE(ABC):
         if not scale > 0:
             raise ValueError(f"the scale of an input normalisation is {scale}; it must be positive")
         added: dict[str, Any] = self._at_scale(scale)
-        return replace(self, b_enc=self.b_enc * scale, b_dec=self.b_dec * scale + mean, **added)
+        return replace(
+            self,
+            b_enc=self.b_enc * scale,
+            b_dec=self.b_dec * scale + mean,
+            **added,
+        )
 
     def to(self, like: torch.device | torch.dtype | str) -> Self:
         moved: dict[str, Any] = {

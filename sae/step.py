@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -22,9 +23,13 @@ from torch import Tensor
 from .family import Share, TopKFamily
 from .sae import Latents
 from .sparse import BagsByRow, weighted_rows
+from .topk import TopK
 from .trainer import Forward, Gradients, Trainer, variance
 
-__all__ = ["AuxK", "Forward", "Gradients", "MultiTopK", "TopKTrainer", "variance"]
+__all__ = ["AuxK", "FamilyTrainer", "Forward", "Gradients", "MultiTopK", "TopKTrainer", "variance"]
+
+
+FamilySAE = TypeVar("FamilySAE", bound=TopKFamily)
 
 
 @dataclass(frozen=True)
@@ -176,12 +181,12 @@ def _through(
     return bags.sum(g_pre, centred), bags.sum(g_pre, one)[:, 0], bags.sum(values, upstream)
 
 
-class TopKTrainer(Trainer[TopKFamily]):
-    """Trains any SAE of the TopK family."""
+class FamilyTrainer(Trainer[FamilySAE]):
+    """Trains an SAE of the TopK family."""
 
     def __init__(
         self,
-        sae: TopKFamily,
+        sae: FamilySAE,
         lr: float,
         auxk: AuxK | None,
         dead_after: int,
@@ -200,3 +205,7 @@ class TopKTrainer(Trainer[TopKFamily]):
         done = forward(self.sae, x, self.dead, self.auxk, self.multi)
         self.sae.observe(done.latents)
         return done, gradients(self.sae, x, done, self.auxk)
+
+
+class TopKTrainer(FamilyTrainer[TopK]):
+    """Trains a TopK."""

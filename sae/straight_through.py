@@ -36,7 +36,7 @@ class AutogradTrainer(Trainer[AnySAE]):
         with torch.enable_grad():
             named = self.sae.named_tensors.items()
             leaves: dict[str, Any] = {
-                name: tensor.detach().clone().requires_grad_() for name, tensor in named
+                name: t.detach().clone().requires_grad_() for name, t in named
             }
             found = self.objective(replace(self.sae, **leaves), x, variance(x))
             grads = torch.autograd.grad(found.loss, [*leaves.values()])

@@ -84,9 +84,7 @@ class Trainer(ABC, Generic[AnySAE]):
     @torch.no_grad()
     def update(self, grads: Sequence[Tensor], lr: float) -> None:
         """One step of Adam along gradients of `parameters`, which it may change."""
-        rows = list(
-            zip(torch.split(grads[2], _ROWS), torch.split(self.sae.W_dec, _ROWS), strict=True)
-        )
+        rows = list(zip(*(torch.split(t, _ROWS) for t in (grads[2], self.sae.W_dec)), strict=True))
         for grad, row in rows:
             # Only turning a decoder row can change anything: its length is fixed.
             grad.sub_((grad * row).sum(1, keepdim=True) * row)
