@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -113,7 +114,12 @@ def headline(rows: Iterable[ScoreRow]) -> list[ScoreRow]:
     """Main arm, all concepts, headline metrics; a task that names none shows all of its metrics."""
     overall = [row for row in rows if row.arm == "main" and row.concept is None]
     shown = headline_names(overall)
-    return [row for row in overall if (row.task, row.metric) in shown]
+    rows = [row for row in overall if (row.task, row.metric) in shown]
+    order = list(dict.fromkeys((row.task, row.metric) for row in rows))
+    # "All layers" comes after the layers, as in the printed table.
+    return sorted(
+        rows, key=lambda row: (order.index((row.task, row.metric)), row.layer or math.inf)
+    )
 
 
 def headline_names(rows: Iterable[ScoreRow]) -> set[tuple[str, str]]:

@@ -16,6 +16,14 @@ def test_the_summary_holds_the_headline_metric_of_the_main_arm_once_per_hookpoin
     assert {(row.metric, row.arm, row.concept) for row in rows} == {("score", "main", None)}
 
 
+def test_all_layers_together_come_after_each_of_them(run: Run) -> None:
+    whole = [{**row, "layer": None, "hookpoint": None} for row in run.metrics if row["layer"] == 2]
+    metrics = [*whole, *run.metrics]
+    rows = summary_rows(replace(run, document={**run.document, "metrics": metrics}))
+
+    assert [row.layer for row in rows] == [2, 4, 6, None]
+
+
 def test_a_task_without_headline_metrics_shows_all_of_its_metrics(run: Run) -> None:
     tasks = [
         {**task, "metrics": [{**m, "headline": False} for m in task["metrics"]]}
