@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -67,7 +68,9 @@ def _is_part(row: ScoreRow, by: By) -> bool:
 def _matrix(rows: Sequence[ScoreRow], by: By, shown: bool) -> Matrix:
     several = _several_saes_a_hookpoint(rows)
     cells = {(_label(row, by), _column(row, several)): row for row in rows}
-    columns = list(dict.fromkeys(column for _, column in cells))
+    columns = sorted(
+        dict.fromkeys(column for _, column in cells), key=lambda column: column.layer or math.inf
+    )
     labels = sorted(
         dict.fromkeys(label for label, _ in cells), key=lambda label: label not in ("all", "main")
     )

@@ -19,9 +19,11 @@ def test_the_summary_holds_the_headline_metric_of_the_main_arm_once_per_hookpoin
 def test_all_layers_together_come_after_each_of_them(run: Run) -> None:
     whole = [{**row, "layer": None, "hookpoint": None} for row in run.metrics if row["layer"] == 2]
     metrics = [*whole, *run.metrics]
-    rows = summary_rows(replace(run, document={**run.document, "metrics": metrics}))
+    with_whole = replace(run, document={**run.document, "metrics": metrics})
 
-    assert [row.layer for row in rows] == [2, 4, 6, None]
+    assert [row.layer for row in summary_rows(with_whole)] == [2, 4, 6, None]
+    for grid in matrices(score_rows(with_whole), "arm"):
+        assert [column.layer for column in grid.columns] == [2, 4, 6, None]
 
 
 def test_a_task_without_headline_metrics_shows_all_of_its_metrics(run: Run) -> None:
@@ -120,7 +122,7 @@ def test_two_saes_on_one_hookpoint_get_columns_of_their_own(run: Run) -> None:
     twins = [replace(row, sae="another") for row in rows if row.layer == 2]
     grid = matrices([*rows, *twins], "concept")[0]
     assert [column.sae for column in grid.columns] == [
-        *("testbed-0", "testbed-1", "testbed-2", "another")
+        *("testbed-0", "another", "testbed-1", "testbed-2")
     ]
 
 

@@ -71,7 +71,7 @@ class PlantedLMM:
 
     def _fill(self, z: torch.Tensor, prompt: Prompt) -> None:
         """Evidence on an image token, the prior and a spare latent on text tokens."""
-        topic = next(i for i, thing in enumerate(TOPICS) if thing in prompt.text)
+        topic = next((i for i, thing in enumerate(TOPICS) if thing in prompt.text), 0)
         present, strength, seed = (0, 20, 0) if prompt.image is None else self._read(prompt.image)
         z[4, PRIOR + topic] = strength / 10
         random = np.random.default_rng(seed)
@@ -156,6 +156,19 @@ def figure_of(record: Record) -> Image.Image:
     return Image.new("RGB", (2, 2), tuple(int(record[key] or 0) for key in keys))
 
 
+@dataclass(frozen=True)
+class PlantedImages:
+    """Figures without their questions: all that an SAE's L0 is measured on."""
+
+    records: Sequence[Record]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def image(self, i: int) -> Image.Image:
+        return figure_of(self.records[i])
+
+
 @dataclass
 class PlantedProvider:
     """Questions of 48 dev families and 64 others."""
@@ -172,6 +185,9 @@ class PlantedProvider:
 
     def sae_training_prompts(self, n: int, seed: int) -> list[Prompt]:
         return [Prompt(str(r["question"]), figure_of(r)) for r in self.dev[:n] if r["filename"]]
+
+    def images(self, split: str, n: int, seed: int) -> PlantedImages:
+        return PlantedImages([record for record in self.dev if record["filename"]][:n])
 
     def questions(self, split: str) -> RecordQuestions:
         records = self.dev if split == "dev" else self.test
