@@ -189,8 +189,8 @@ def _through(
     if revive:
         g_pre = g_pre * ((values > 0) | (g_pre < 0))
     one = centred.new_ones(len(centred), 1)
-    g_enc = bags.sum(g_pre, centred, room and room.W_enc)
-    g_dec = bags.sum(values, upstream, room and room.W_dec)
+    g_enc = bags.sum(g_pre, centred, None if room is None else room.W_enc)
+    g_dec = bags.sum(values, upstream, None if room is None else room.W_dec)
     return g_enc, bags.sum(g_pre, one)[:, 0], g_dec
 
 
