@@ -6,6 +6,7 @@ from typing import Any
 
 from .batch_topk import BatchTopK
 from .family import TopKFamily
+from .gated import Gated, GatedTrainer
 from .jump_relu import JumpReLU, JumpReLUTrainer
 from .matryoshka import MatryoshkaBatchTopK
 from .sae import SAE
@@ -13,7 +14,7 @@ from .step import AuxK, FamilyTrainer, MultiTopK, TopKTrainer
 from .topk import TopK
 from .trainer import Trainer
 
-_ALL: tuple[type[SAE], ...] = (TopK, BatchTopK, MatryoshkaBatchTopK, JumpReLU)
+_ALL: tuple[type[SAE], ...] = (TopK, BatchTopK, MatryoshkaBatchTopK, JumpReLU, Gated)
 ARCHITECTURES: dict[str, type[SAE]] = {kind.architecture: kind for kind in _ALL}
 
 
@@ -29,4 +30,6 @@ def trainer_for(
         raise ValueError(f"AuxK and MultiTopK are of the TopK family, not of {sae.architecture}")
     if isinstance(sae, JumpReLU):
         return JumpReLUTrainer(sae, lr, dead_after)
+    if isinstance(sae, Gated):
+        return GatedTrainer(sae, lr, dead_after)
     raise ValueError(f"no trainer makes {type(sae).__name__}")

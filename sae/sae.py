@@ -23,8 +23,8 @@ from .sparse import weighted_rows
 if TYPE_CHECKING:
     from .topk import TopK
 
-_DENSE_VALUES = 7 * 2**20
-"""Pre-activations made at a time: 28 MiB in float32, whatever the number of tokens."""
+_DENSE_VALUES = 2**24
+"""Pre-activations made at a time: 64 MiB in float32, whatever the number of tokens."""
 
 
 class Latents(NamedTuple):

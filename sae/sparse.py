@@ -79,19 +79,21 @@ class BagsByRow:
         found: Tensor = operator(table, vectors, self._tokens, self._starts, self._rows, 0, -1)
         return found
 
-    def sum(self, weights: Tensor, vectors: Tensor) -> Tensor:
+    def sum(self, weights: Tensor, vectors: Tensor, room: Tensor | None = None) -> Tensor:
         """Per row, the sum of `weights * vectors` over its tokens: `(pairs,)`, `(tokens, width)`
-        give `(n_rows, width)`.
+        give `(n_rows, width)`. `room` of that shape may be overwritten and be the result.
         """
-        return _bag_sums(vectors, self._tokens, self._starts, weights)
+        return _bag_sums(vectors, self._tokens, self._starts, weights, room)
 
 
-def _bag_sums(table: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
+def _bag_sums(
+    table: Tensor, rows: Tensor, starts: Tensor, weights: Tensor, room: Tensor | None = None
+) -> Tensor:
     """`(n_bags, width)`: bag i sums `weights * table[rows]` from starts[i] to starts[i + 1]."""
     width = table.shape[1]
     if table.is_cuda or width <= _COLUMNS or len(rows) < _READS_A_ROW * len(table):
         return embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)
-    out = table.new_empty(len(starts), width)
+    out = table.new_empty(len(starts), width) if room is None else room
     for first in range(0, width, _COLUMNS):
         columns = slice(first, first + _COLUMNS)
         part = table[:, columns].contiguous()

@@ -131,9 +131,15 @@ def _nested(sae: TopKFamily, x: Tensor, shares: Sequence[Share]) -> list[Nested]
 
 @torch.no_grad()
 def gradients(
-    sae: TopKFamily, x: Tensor, done: NestedForward, auxk: AuxK | None = None
+    sae: TopKFamily,
+    x: Tensor,
+    done: NestedForward,
+    auxk: AuxK | None = None,
+    room: Gradients | None = None,
 ) -> Gradients:
-    """The gradients of the loss at a finished `forward`, by hand."""
+    """The gradients of the loss at a finished `forward`, by hand. `room` are gradients that nobody
+    needs any more: in memory that is at hand, writing new ones is cheaper.
+    """
     centred = x - sae.b_dec
     total = variance(x)
     loss = (
@@ -145,7 +151,7 @@ def gradients(
         # A share is in its own reconstruction and in all that come after.
         own = part.error * (2 * part.weight / total)
         upstream = own if not parts else own + upstream
-        parts.append(_through(sae, part.latents, upstream, centred))
+        parts.append(_through(sae, part.latents, upstream, centred, None if parts else room))
     g_b_dec = upstream.sum(0)
     if done.aux is not None and auxk is not None:
         miss = weighted_rows(sae.W_dec, *done.aux) + done.error
@@ -165,7 +171,12 @@ def _total(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _through(
-    sae: TopKFamily, latents: Latents, upstream: Tensor, centred: Tensor, revive: bool = False
+    sae: TopKFamily,
+    latents: Latents,
+    upstream: Tensor,
+    centred: Tensor,
+    room: Gradients | None = None,
+    revive: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of W_enc, b_enc and W_dec, given `upstream`, that of the decoded latents.
 
@@ -178,7 +189,9 @@ def _through(
     if revive:
         g_pre = g_pre * ((values > 0) | (g_pre < 0))
     one = centred.new_ones(len(centred), 1)
-    return bags.sum(g_pre, centred), bags.sum(g_pre, one)[:, 0], bags.sum(values, upstream)
+    g_enc = bags.sum(g_pre, centred, None if room is None else room.W_enc)
+    g_dec = bags.sum(values, upstream, None if room is None else room.W_dec)
+    return g_enc, bags.sum(g_pre, one)[:, 0], g_dec
 
 
 class FamilyTrainer(Trainer[FamilySAE]):
@@ -200,11 +213,14 @@ class FamilyTrainer(Trainer[FamilySAE]):
         super().__init__(sae, lr, dead_after)
         self.auxk = auxk
         self.multi = multi
+        self._last: Gradients | None = None
 
     def gradients(self, x: Tensor) -> tuple[NestedForward, Gradients]:
+        """As in `Trainer`. The gradients are overwritten by the next call."""
         done = forward(self.sae, x, self.dead, self.auxk, self.multi)
         self.sae.observe(done.latents)
-        return done, gradients(self.sae, x, done, self.auxk)
+        self._last = gradients(self.sae, x, done, self.auxk, self._last)
+        return done, self._last
 
 
 class TopKTrainer(FamilyTrainer[TopK]):

@@ -92,7 +92,7 @@ class Trainer(ABC, Generic[AnySAE]):
             parameter.grad = grad
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.step()
-        self.optimizer.zero_grad()  # or they are in memory beside the next ones
+        self.optimizer.zero_grad()
         for _, row in rows:
             row.div_(row.norm(dim=1, keepdim=True))
 

@@ -201,3 +201,16 @@ def test_a_latent_is_dead_after_so_many_tokens_without_firing_and_alive_when_it_
     sae.b_enc.zero_()
     trainer.step(x, 0.0)
     assert not trainer.dead.any()
+
+
+def test_gradients_written_where_earlier_ones_were_are_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sae = TopK.random(40, 200, 8, seed=0)
+    first, second = torch.randn(2, 50, 200, generator=generator)
+    done = forward(sae, second)
+    expected = gradients(sae, second, done)
+    room = gradients(sae, first, forward(sae, first))
+    found = gradients(sae, second, done, room=room)
+    assert found.W_enc.data_ptr() == room.W_enc.data_ptr()
+    for mine, fresh in zip(found.of_parameters(), expected.of_parameters(), strict=True):
+        assert torch.equal(mine, fresh)
