@@ -34,7 +34,11 @@ def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
     """The distribution that a task comes from: `{package, package_version}`."""
     top = task.__module__.partition(".")[0]
     # Our own is known; looking others up reads every installed package's file list.
-    names = [_OURS] if top == __name__.partition(".")[0] else _distributions_of(top)
+    names = (
+        [_OURS]
+        if top == __name__.partition(".")[0]
+        else _distributions(tuple(sys.path)).get(top, [])
+    )
     for name in names:
         found = package_version(name)
         if found is not None:
@@ -42,15 +46,9 @@ def package_of(task: type[Task[Any]]) -> dict[str, str | None]:
     return {"package": top, "package_version": None}
 
 
-def _distributions_of(top: str) -> list[str]:
-    if top not in _distributions():
-        _distributions.cache_clear()  # it may have been installed since
-    return _distributions().get(top, [])
-
-
 @cache
-def _distributions() -> Mapping[str, list[str]]:
-    """Reads every installed package's file list: once."""
+def _distributions(path: tuple[str, ...]) -> Mapping[str, list[str]]:
+    """Reads every installed package's file list: once for one `sys.path`."""
     return metadata.packages_distributions()
 
 
