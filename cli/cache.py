@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..harness.artefacts import Artefact, ArtefactStore, cache_root
-from .options import json_option, print_json
+from .options import FiniteRange, json_option, print_json
 from .table import print_table
 
 SECONDS_A_DAY = 24 * 3600.0
@@ -47,7 +47,7 @@ def ls(kind: str | None, as_json: bool) -> None:
 @command.command("prune")
 @click.option(
     "--older-than",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     default=30,
     show_default=True,
     metavar="DAYS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from ..harness.snapshot import snapshot
 from ..reports.table import number
 from .find import find_run
 from .github import report_to_github
-from .options import json_option, print_json, runs_option
+from .options import FiniteRange, json_option, print_json, runs_option
 from .table import print_table
 
 HEADER = ("task", "layer", "metric", "baseline", "now", "change", "interval", "p", "verdict")
@@ -37,8 +38,8 @@ def _number(ctx: click.Context, param: click.Parameter, text: str) -> float:
         value = float(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is no number", ctx, param) from None
-    if value != value:
-        raise click.BadParameter(f"{text!r} is no number", ctx, param)
+    if not isfinite(value):
+        raise click.BadParameter(f"{text!r} is not finite", ctx, param)
     return value
 
 
@@ -83,7 +84,7 @@ def _floors(ctx: click.Context, param: click.Parameter, values: Iterable[str]) -
 )
 @click.option(
     "--min-coverage",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
     help="The least share of samples with a score.",
@@ -97,7 +98,7 @@ def _floors(ctx: click.Context, param: click.Parameter, values: Iterable[str]) -
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     help="Chance of any false alarm in the whole gate, at most (Holm).",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Mapping
 from importlib import import_module
@@ -69,7 +68,7 @@ class LazyGroup(click.Group):
 
 def _fail(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
     """One line on stderr; the traceback only for those who ask for it."""
-    if ctx.params.get("debug") or os.environ.get(DEBUG_VARIABLE):
+    if ctx.params.get("debug"):
         traceback.print_exc()
     click.echo(f"Error: {' '.join(message.split())}", err=True)
     ctx.exit(exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,18 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 RUNS = Path("runs")
 SAES = Path("saes")
 LEADERBOARD = Path("leaderboard")
+
+
+class FiniteRange(click.FloatRange):
+    """click's range lets NaN through, which no bound can refuse and every comparison denies."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def split_commas(

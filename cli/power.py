@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .find import find_run
-from .options import json_option, print_json, runs_option
+from .options import FiniteRange, json_option, print_json, runs_option
 from .table import print_table
 
 BY = ("layer", "hookpoint", "sae", "concept", "arm", "task")
@@ -21,28 +21,28 @@ NUMBERS = ("clusters", "sd", "need, same items", "need, others", "sees, same ite
 @click.option(
     "--difference",
     required=True,
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     metavar="D",
     help="The difference to find, in the metric's units.",
 )
 @click.option("--by", type=click.Choice(BY), default="layer", show_default=True)
 @click.option(
     "--power",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.8,
     show_default=True,
     help="Chance to find it.",
 )
 @click.option(
     "--alpha",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     default=0.05,
     show_default=True,
     help="Of one two-sided test; divide it by the size of a family.",
 )
 @click.option(
     "--correlation",
-    type=click.FloatRange(-1, 1, max_open=True),
+    type=FiniteRange(-1, 1, max_open=True),
     default=0.5,
     show_default=True,
     help="Assumed between the two runs' scores of the same items.",

@@ -33,9 +33,9 @@ def lock(names: tuple[str, ...], file: Path, check: bool, same_scores: bool) -> 
     chosen = names or [name for name in TASKS.names() if "/" not in name]
     tasks = {name: TASKS.get(name) for name in chosen}
     if check:
-        if moved := drift(tasks, read_lock(file)):
+        if moved := drift(tasks, read_lock(file), some=bool(names)):
             raise UsageError("; ".join(moved))
         click.echo(f"{file}: {len(tasks)} tasks as locked")
     else:
-        renewed = renew(tasks, file, same_scores=same_scores)
+        renewed = renew(tasks, file, same_scores=same_scores, some=bool(names))
         click.echo(f"{file}: {', '.join(renewed) or 'nothing moved'}")

@@ -46,18 +46,29 @@ def read_lock(path: Path) -> dict[str, Locked]:
         raise UsageError(f"{path} is damaged ({error}); restore it") from error
 
 
-def drift(tasks: Mapping[str, type[Task[Any]]], locked: Mapping[str, Locked]) -> list[str]:
-    """What is no longer as locked, a line a task that names the next step; empty when all is."""
+def drift(
+    tasks: Mapping[str, type[Task[Any]]], locked: Mapping[str, Locked], *, some: bool = False
+) -> list[str]:
+    """What is no longer as locked, a line a task that names the next step; empty when all is.
+
+    With `some` there are other tasks than these, so a locked one that is not here is not gone.
+    """
     now = {name: Locked.of(task) for name, task in tasks.items()}
     gone = [f"{name} is locked but there is no such task" for name in locked if name not in now]
-    return [*filter(None, (_drift(n, locked.get(n), entry) for n, entry in now.items())), *gone]
+    moved = filter(None, (_drift(n, locked.get(n), entry) for n, entry in now.items()))
+    return [*moved, *(() if some else gone)]
 
 
 def renew(
-    tasks: Mapping[str, type[Task[Any]]], path: Path, *, same_scores: bool = False
+    tasks: Mapping[str, type[Task[Any]]],
+    path: Path,
+    *,
+    same_scores: bool = False,
+    some: bool = False,
 ) -> list[str]:
     """Write the lock anew; returns the names of the tasks that moved.
 
+    With `some` there are other tasks than these: their entries stay as they are.
     Raises `UsageError` when a fingerprint moved and the version did not, unless `same_scores` says
     that no score can have changed.
     """
@@ -72,7 +83,8 @@ def renew(
                 f"{name} changed and is still version {entry.version}; raise its spec's version, "
                 "or say --same-scores when no score can have changed"
             )
-    replace_bytes(path, _text(now.items()).encode())
+    entries = {**before, **now} if some else now
+    replace_bytes(path, _text(entries.items()).encode())
     return [name for name, entry in now.items() if before.get(name) != entry]
 
 

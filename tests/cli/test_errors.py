@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from collections.abc import Callable
 
 import click
@@ -82,6 +84,53 @@ def test_the_traceback_is_shown_to_who_asks(
 
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
+
+
+def test_who_says_no_to_debugging_gets_no_traceback(
+    show_raises: Raise, type_command: Type
+) -> None:
+    show_raises(ZeroDivisionError("division by zero"))
+
+    result = type_command("show", "x", env={"LMMSAE_EVAL_DEBUG": "0"})
+
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_the_package_can_be_run_as_a_module() -> None:
+    words = [sys.executable, "-m", "lmmsae_eval", "show", "--no-such-option"]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 2
+    assert "Usage: lmmsae-eval show" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("check", "x"), "--alpha"),
+        (("check", "x"), "--min-coverage"),
+        (("check", "x"), "--min"),
+        (("compare", "x", "y"), "--alpha"),
+        (("compare", "x", "y"), "--margin"),
+        (("power", "x", "--metric", "m"), "--difference"),
+        (("power", "x", "--metric", "m", "--difference", "1"), "--power"),
+        (("power", "x", "--metric", "m", "--difference", "1"), "--alpha"),
+        (("power", "x", "--metric", "m", "--difference", "1"), "--correlation"),
+        (("cache", "prune"), "--older-than"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_a_wrong_option(
+    words: tuple[str, ...], option: str, value: str, type_command: Type
+) -> None:
+    said = f"m={value}" if option == "--min" else value
+
+    result = type_command(*words, f"{option}={said}")
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
 
 
 def test_a_closed_pipe_ends_quietly(show_raises: Raise, type_command: Type) -> None:

@@ -27,6 +27,17 @@ def test_a_lock_is_written_checked_and_found_moved(type_command: Type) -> None:
     assert type_command("tasks", "lock", "iou", "--check").exit_code == 0
 
 
+def test_a_task_that_is_named_is_locked_and_checked_among_the_others(type_command: Type) -> None:
+    assert type_command("tasks", "lock").exit_code == 0
+    whole = Path("tasks.lock").read_text()
+
+    assert type_command("tasks", "lock", "iou").output == "tasks.lock: nothing moved\n"
+
+    assert Path("tasks.lock").read_text() == whole
+    assert type_command("tasks", "lock", "iou", "--check").exit_code == 0
+    assert type_command("tasks", "lock", "--check").exit_code == 0
+
+
 @pytest.mark.parametrize("words", [("show",), ("submit",), ("compare", "runs/{id}")])
 def test_a_known_fault_is_told_where_scores_are_shown(
     words: tuple[str, ...],
