@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..harness.baseline import BASELINE, Baseline, bless, load_baseline
-from ..reports.table import number
+from ..reports.table import score_row
 from .find import find_run
 from .options import json_option, print_json, runs_option
 from .table import print_table
@@ -50,7 +50,7 @@ def show(file: Path, as_json: bool) -> None:
     for before in baseline.history:
         click.echo(f"before: {before['run_id']}, blessed {before['blessed']}: {before['reason']}")
     rows = [
-        (row["task"], str(row["layer"] or "all"), row["metric"], number(row["value"]))
+        (row["task"], str(row["layer"] or "all"), row["metric"], score_row(row, {}).score_text)
         for row in baseline.snapshot.metrics
     ]
     print_table(("task", "layer", "metric", "score"), rows, ("score",))

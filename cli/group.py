@@ -15,7 +15,7 @@ DEBUG_VARIABLE = "LMMSAE_EVAL_DEBUG"
 
 
 class Interrupted(LmmsaeEvalError):
-    """Ctrl-C, with a word on how to go on."""
+    """Ctrl-C, or a question that was not answered with yes."""
 
     exit_code = 130
 
@@ -56,10 +56,12 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except LmmsaeEvalError as error:
             _fail(ctx, str(error), error.exit_code)
+        except click.Abort:
+            _fail(ctx, "stopped: the question was not answered with yes", Interrupted.exit_code)
         except KeyboardInterrupt:
             _fail(ctx, "interrupted", Interrupted.exit_code)
         except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..harness.rundir import Run
-from ..reports.table import headline_names, interval_text, layer_text, number, score_rows
+from ..reports.table import ScoreRow, headline_names, layer_text, score_row, score_rows
 from .table import print_table
 
 Row = Mapping[str, Any]
@@ -72,15 +72,20 @@ def _columns(run: Run, rows: Sequence[Row], by: Collection[str]) -> dict[str, Ca
         if name in by or (name == "sae" and _several_saes_a_layer(rows)):
             columns[name] = _plain(name)
     columns |= {
-        "score": lambda row: number(row["value"]),
-        "interval": lambda row: interval_text(row["ci_low"], row["ci_high"]),
+        "score": lambda row: _told(row).score_text,
+        "interval": lambda row: _told(row).interval_text,
         "n": lambda row: str(row["n_ok"]),
         "coverage": lambda row: f"{row['n_ok']}/{row['n_total']}",
-        "null": lambda row: number(row["null"]),
+        "null": lambda row: _told(row).null_text,
     }
-    if any(row["note"] for row in rows):
-        columns["note"] = lambda row: row["note"] or ""
+    if any(_told(row).caveat for row in rows):
+        columns["note"] = lambda row: _told(row).caveat or ""
     return columns
+
+
+def _told(row: Row) -> ScoreRow:
+    """As the report tells it: too few clusters are no number there either."""
+    return score_row(row, {})
 
 
 def _several_saes_a_layer(rows: Sequence[Row]) -> bool:

@@ -34,11 +34,14 @@ class Baseline:
 def bless(run: Run, reason: str, path: Path = BASELINE) -> Baseline:
     """Make a complete run the baseline in `path`. The story of earlier ones is kept.
 
-    Raises `UsageError` without a reason, `IncompleteError` for a run that isn't at its end.
+    Raises `UsageError` without a reason or for a run over a part of the samples, `IncompleteError`
+    for a run that isn't at its end.
     """
     if not reason.strip():
         raise UsageError("a baseline needs a reason; say with --reason why these are good scores")
     require_complete(run)
+    if run.status != "complete":
+        raise UsageError(f"{run.path} is {run.status}; bless a run that was made without --limit")
     history = _history(path)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     head = {"schema_version": SNAPSHOT_VERSION, "blessed": now, "reason": reason.strip()}

@@ -18,7 +18,8 @@ def moves(before: Snapshot, now: Snapshot, rows: Sequence[tuple[Row, Row]]) -> l
 
     Where a number is the mean of its samples' scores, the samples are tested, see `difference`. Any
     other is tested by the two stored 95 % intervals as if the runs were independent: too careful
-    for paired ones. A number with neither has p 0: nothing speaks for chance.
+    for paired ones. There is no test where a side has too few clusters or is the only one with an
+    interval; where neither side has one, p is 0 for any move: nothing speaks for chance.
     """
     sampled = [(_scores(before, a), _scores(now, b)) for a, b in rows]
     cells = [(a, b) for a, b in sampled if a is not None and b is not None]
@@ -47,7 +48,8 @@ def _by_intervals(before: Row, now: Row) -> Change:
     a, b = float(before["value"]), float(now["value"])
     errors = [_standard_error(row) for row in (before, now)]
     error = None if None in errors else sum(e**2 for e in errors if e is not None) ** 0.5
-    higher, lower = _tails(b - a, error or 0.0)
+    testable = errors.count(None) != 1 and not any(map(_insufficient, (before, now)))
+    higher, lower = _tails(b - a, error or 0.0) if testable else (None, None)
     return Change(
         a=a,
         b=b,
@@ -59,12 +61,17 @@ def _by_intervals(before: Row, now: Row) -> Change:
         n_a=before["n_ok"],
         n_b=now["n_ok"],
         n_clusters=min(before["n_ok"], now["n_ok"]),
-        test=None if error is None else "stored intervals",
-        p=min(1.0, 2 * min(higher, lower)),
+        test=None if error is None or not testable else "stored intervals",
+        p=None if higher is None or lower is None else min(1.0, 2 * min(higher, lower)),
         p_lower=lower,
         p_higher=higher,
         paired=False,
     )
+
+
+def _insufficient(row: Row) -> bool:
+    """Too few clusters; a baseline of an older version says nothing about that."""
+    return row.get("note") == "insufficient"
 
 
 def _standard_error(row: Row) -> float | None:

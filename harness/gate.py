@@ -9,8 +9,9 @@ A number *drops* (`difference.is_drop`) when both hold:
    a handful of flipped answers, where an interval by bootstrap is too narrow.
 
 So over runs that differ by chance alone the gate alarms in at most `alpha` of them, however many
-numbers it looks at. Too few clusters are no evidence; a number with neither samples nor interval
-has nothing to say for chance, and 1. alone decides.
+numbers it looks at. Too few clusters, or an interval on one side only, are no evidence: such a number
+is untested, and a gate that can test none says so instead of passing. A number with neither samples
+nor intervals has nothing to say for chance, and 1. alone decides.
 
 Floors and coverage are thresholds without statistics. A run *fails* when any number has a problem.
 """
@@ -27,6 +28,8 @@ from .correction import corrected
 from .difference import Change, is_drop, worse_p
 from .rules import OnMissing, Rules
 from .snapshot import Snapshot
+
+_UNTESTED = "too few clusters or no interval for a test"
 
 Pair = tuple[Row | None, Row | None]
 """The rows of one number in the baseline and now."""
@@ -47,10 +50,16 @@ class Verdict:
     n_ok: int
     n_total: int
     allowed: float | None = None
+    floor: float | None = None
     change: Change | None = None
     p_holm: float | None = None
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def tested(self) -> bool:
+        """Whether it could have failed by its value: by a test, or by a floor."""
+        return self.p_holm is not None or (self.floor is not None and self.now is not None)
 
     @property
     def word(self) -> str:
@@ -78,7 +87,9 @@ class Gate:
         where = f"against {self.baseline_id}" if self.baseline_id else "without a baseline"
         total = len(self.verdicts)
         if not self.failed:
-            return f"check passed: {total} numbers held {where} (exit 0)"
+            tested = sum(verdict.tested for verdict in self.verdicts)
+            rest = f", {total - tested} not tested" if tested < total else ""
+            return f"check passed: {tested} numbers held{rest} {where} (exit 0)"
         first = self.failed[0]
         more = f" and {len(self.failed) - 1} more" if len(self.failed) > 1 else ""
         return (
@@ -100,7 +111,8 @@ def check(now: Snapshot, before: Snapshot | None, rules: Rules) -> Gate:
     """Hold a run against a baseline, or (None) against floors and coverage alone.
 
     Raises `NotComparableError` when task version, data, samples, model or judge differ, and
-    `UsageError` for a rule about a metric that neither has, or when no rule is about anything.
+    `UsageError` for a rule about a metric that neither has, when no rule is about anything, or when
+    nothing failed and nothing could.
     """
     notes = _comparable(now, before) if before else []
     rules.check_names([*now.metrics, *(before.metrics if before else ())])
@@ -112,7 +124,13 @@ def check(now: Snapshot, before: Snapshot | None, rules: Rules) -> Gate:
     if before is not None:
         _measure(found, pairs, before, now)
     verdicts = [_judged(verdict, rules) for verdict in _corrected(list(found.values()))]
-    return Gate(now.run_id, before.run_id if before else None, rules.alpha, verdicts, notes)
+    gate = Gate(now.run_id, before.run_id if before else None, rules.alpha, verdicts, notes)
+    if not gate.failed and not any(verdict.tested for verdict in verdicts):
+        raise UsageError(
+            f"none of the {len(verdicts)} numbers can be tested: missing, {_UNTESTED}; "
+            "evaluate more (see `lmmsae-eval power`), or give floors with --min"
+        )
+    return gate
 
 
 def _measure(
@@ -192,6 +210,7 @@ def _verdict(pair: Pair, rules: Rules, shown: Collection[tuple[str, str]]) -> Ve
         n_ok=new["n_ok"] if new else 0,
         n_total=new["n_total"] if new else 0,
         allowed=allowed.of(old["value"]) if allowed and old else None,
+        floor=floor,
         problems=tuple(_threshold_problems(new, floor, rules.min_coverage)),
     )
 
@@ -237,7 +256,7 @@ def _judged(verdict: Verdict, rules: Rules) -> Verdict:
         problem = f"dropped by {moved:.4g}, more than {verdict.allowed:.4g}"
         return replace(verdict, problems=(problem, *verdict.problems))
     few = verdict.p_holm is None
-    return replace(verdict, warnings=("too few clusters for a test",)) if few else verdict
+    return replace(verdict, warnings=(_UNTESTED,)) if few else verdict
 
 
 def _missing(verdict: Verdict, on_missing: OnMissing) -> Verdict:

@@ -25,6 +25,7 @@ _ROW = (
     "ci_low",
     "ci_high",
     "higher_is_better",
+    "note",
 )
 
 

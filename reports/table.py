@@ -102,7 +102,7 @@ def score_rows(run: Run) -> list[ScoreRow]:
         for task in run.tasks
         for metric in task.get("metrics", ())
     }
-    return [_row(row, specs.get((row["task"], row["metric"]), {})) for row in run.metrics]
+    return [score_row(row, specs.get((row["task"], row["metric"]), {})) for row in run.metrics]
 
 
 def summary_rows(run: Run) -> list[ScoreRow]:
@@ -147,7 +147,8 @@ def layer_text(hookpoint: str | None, layer: int | None) -> str:
     return hookpoint if layer is None else f"{layer} ({hookpoint})"
 
 
-def _row(row: Mapping[str, Any], spec: Mapping[str, Any]) -> ScoreRow:
+def score_row(row: Mapping[str, Any], spec: Mapping[str, Any]) -> ScoreRow:
+    """A stored metric row with its metric's spec."""
     low, high = spec.get("range") or (None, None)
     described = {
         "title": spec.get("title") or row["metric"],

@@ -40,7 +40,7 @@ class Toy(Task[float]):
         title="Consistency",
         description="Toy.",
         metrics=(
-            Metric("consistent", "Consistent [share]", "Share.", True, "", (0, 1), headline=True),
+            Metric("tpr", "True accepted [share]", "Share.", True, "", (0, 1), headline=True),
             Metric("judged", "Judged", "Not a headline.", None),
         ),
         cluster="latent",
@@ -60,19 +60,19 @@ class Toy(Task[float]):
         if sample.payload == 29:
             raise RuntimeError("the judge went away")
         good = sample.arm == "main" and sample.payload < 30 * share
-        return Outcome.ok({"consistent": float(good)}, length=4)
+        return Outcome.ok({"tpr": float(good)}, length=4)
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
         return [
             self._row(metric, arm, concept, lines)
-            for metric in ("consistent", "judged")
+            for metric in ("tpr", "judged")
             for arm in ("main", "foil")
             for concept in (None, "object")
         ]
 
     def _row(self, metric: str, arm: str, concept: str | None, lines: Sequence[Line]) -> MetricRow:
         mine = [line for line in lines if line["arm"] == arm]
-        values = [line["scores"]["consistent"] for line in mine if line["status"] == "ok"]
+        values = [line["scores"]["tpr"] for line in mine if line["status"] == "ok"]
         mean = sum(values) / len(values)
         where = {"sae": "toy", "hookpoint": HOOKPOINT, "arm": arm, "concept": concept}
         return MetricRow(

@@ -76,7 +76,9 @@ def test_clear_asks_first_and_can_be_told_which(type_command: Type) -> None:
     keep("sae", "a")
     keep("explanations", "a")
 
-    assert type_command("cache", "clear", input="n\n").exit_code == 1
+    refused = type_command("cache", "clear", input="n\n")
+    assert refused.exit_code == 130
+    assert "Error: stopped" in refused.stderr
     assert len(kept(type_command)) == 2
     assert type_command("cache", "clear", "--kind", "sae", "--yes").exit_code == 0
     assert kept(type_command) == ["explanations"]

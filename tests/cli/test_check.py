@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_regression_is_exit_4_and_one_line_that_says_so(
 
     assert result.exit_code == 4
     (error,) = result.stderr.splitlines()
-    assert "check failed: consistency consistent at layer 2 dropped by 0.6429" in error
+    assert "check failed: consistency tpr at layer 2 dropped by 0.6429" in error
     assert "(exit 4)" in error
     assert "dropped by" in result.stdout
 
@@ -66,16 +67,16 @@ def test_json_and_exit_code_say_the_same(good: Run, make_run: Make, type_command
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        (["--max-drop", "consistent=60%"], 4),
-        (["--max-drop", "consistent=80%"], 0),
+        (["--max-drop", "tpr=60%"], 4),
+        (["--max-drop", "tpr=80%"], 0),
         (["--max-drop", "consistency=0.7"], 0),
-        (["--max-drop", "consistent=1", "--min", "consistent=0.5"], 4),
-        (["--max-drop", "consistent=1", "--min-coverage", "0.95"], 4),
+        (["--max-drop", "tpr=1", "--min", "tpr=0.5"], 4),
+        (["--max-drop", "tpr=1", "--min-coverage", "0.95"], 4),
         (["--max-drop", "consitent=1"], 2),
-        (["--max-drop", "consistent"], 2),
-        (["--max-drop", "consistent=-1"], 2),
-        (["--max-drop", "consistent=nan"], 2),
-        (["--min", "consistent=much"], 2),
+        (["--max-drop", "tpr"], 2),
+        (["--max-drop", "tpr=-1"], 2),
+        (["--max-drop", "tpr=nan"], 2),
+        (["--min", "tpr=much"], 2),
         (["--baseline", "nowhere.json"], 2),
     ],
 )
@@ -88,8 +89,8 @@ def test_options_decide(
 def test_a_floor_alone_needs_no_baseline(make_run: Make, type_command: Type) -> None:
     run = make_run(share=0.5)
 
-    assert type_command("check", run.id, "--min", "consistent=0.4").exit_code == 0
-    assert type_command("check", run.id, "--min", "consistent=0.6").exit_code == 4
+    assert type_command("check", run.id, "--min", "tpr=0.4").exit_code == 0
+    assert type_command("check", run.id, "--min", "tpr=0.6").exit_code == 4
     assert type_command("check", run.id).exit_code == 2
 
 
@@ -113,11 +114,11 @@ def test_actions_gets_an_annotation_and_a_summary(
     result = type_command("check", make_run(share=0.3).id, "--json")
 
     assert json.loads(result.stdout)["passed"] is False
-    command = "::error title=lmmsae-eval check::consistency consistent at layer 2 dropped by 0.6429"
+    command = "::error title=lmmsae-eval check::consistency tpr at layer 2 dropped by 0.6429"
     assert any(line.startswith(command) for line in result.stderr.splitlines())
     summary = (tmp_path / "summary.md").read_text()
     assert summary.startswith("### lmmsae-eval: check failed: ")
-    assert "| consistency | 2 | consistent | 0.964 | 0.321 | -0.643 | **dropped by" in summary
+    assert "| consistency | 2 | tpr | 0.964 | 0.321 | -0.643 | **dropped by" in summary
 
 
 def test_a_passing_gate_annotates_nothing(
@@ -156,6 +157,32 @@ def test_the_action_types_options_that_the_command_has(type_command: Type) -> No
     used = {name for name in wanted if any(f"inputs.{name} " in v for v in step["env"].values())}
     assert used == wanted
     assert "${{" not in step["run"]
+
+
+@pytest.mark.parametrize("given", ["", "other.json"])
+def test_the_action_names_a_baseline_only_when_it_was_told_one(given: str, tmp_path: Path) -> None:
+    """Naming the default one would make floors alone need it."""
+    import yaml
+
+    root = Path(__file__).resolve().parents[2]
+    action = yaml.safe_load((root / "action.yml").read_text())
+    fake = tmp_path / "lmmsae-eval"
+    fake.write_text('#!/bin/sh\necho "${LMMSAE_EVAL_CHECK_BASELINE-none}" "$@"\n')
+    fake.chmod(0o755)
+    words = {"RUN": "r", "MAX_DROP": "", "MIN": "iou=1", "BASELINE": given}
+
+    step = action["runs"]["steps"][-1]
+    done = subprocess.run(
+        ["bash", "-ec", step["run"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **words},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert action["inputs"]["baseline"]["default"] == ""
+    assert set(words) <= set(step["env"])
+    assert done.stdout.split() == [given or "none", "check", "r", "--max-drop", "--min", "iou=1"]
 
 
 def test_an_empty_option_is_none_at_all(good: Run, type_command: Type) -> None:

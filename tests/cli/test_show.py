@@ -25,7 +25,7 @@ def test_show_prints_score_interval_n_coverage_and_null_on_one_line(
     assert heading == f"{run.id}  complete  60 samples: 56 ok, 2 unscorable, 2 error"
     assert header.split() == "task layer metric score interval n coverage null".split()
     assert [re.split("  +", row) for row in rows] == [
-        "consistency|2 (model.layers.1)|Consistent [share]|"
+        "consistency|2 (model.layers.1)|True accepted [share]|"
         "0.536|[0.436, 0.636]|28|28/30|0.000".split("|")
     ]
 
@@ -129,7 +129,7 @@ def test_compare_says_which_run_is_better(type_command: Type, make_run: Make) ->
     rows = json.loads(type_command("compare", a.path, b.path, "--json").output)["rows"]
 
     outcome = {row["metric"]: row["outcome"] for row in rows}
-    assert outcome == {"consistent": "better"}
+    assert outcome == {"tpr": "better"}
     assert "28 pairs" in result.output
     assert "1 test in the family, p corrected after Holm" in result.output
 
@@ -142,7 +142,7 @@ def test_compare_in_markdown_is_a_table_for_a_pull_request(
     result = type_command("compare", *runs, "--format", "md", "--correction", "bh")
 
     assert "| task | layer | metric | run | A | run's | run's - A |" in result.output
-    assert "| consistency | 2 | consistent | B |" in result.output
+    assert "| consistency | 2 | tpr | B |" in result.output
     assert "| C |" in result.output
     assert "2 tests in the family, p corrected after Benjamini and Hochberg" in result.output
 
@@ -172,7 +172,7 @@ def test_a_plot_over_l0_needs_l0_and_a_known_ending(type_command: Type, make_run
 
 def test_power_says_how_many_latents_a_difference_needs(type_command: Type, make_run: Make) -> None:
     run = make_run(share=0.5).path
-    words = ("power", run, "--metric", "consistent", "--difference", "0.1")
+    words = ("power", run, "--metric", "tpr", "--difference", "0.1")
 
     (row,) = json.loads(type_command(*words, "--json").output)["rows"]
 
@@ -188,7 +188,7 @@ def test_power_of_an_unknown_metric_names_the_known_ones(
     result = type_command("power", make_run().path, "--metric", "iuo", "--difference", "0.1")
 
     assert result.exit_code == 2
-    assert "its scores are consistent" in result.stderr
+    assert "its scores are tpr" in result.stderr
 
 
 def test_runs_on_other_data_can_not_be_compared(type_command: Type, make_run: Make) -> None:

@@ -70,6 +70,14 @@ def test_half_a_run_is_never_blessed(plan: MakePlan, tmp_path: Path) -> None:
         bless(run, "good", tmp_path / "baseline.json")
 
 
+def test_a_run_over_a_part_of_the_samples_is_never_blessed(plan: MakePlan, tmp_path: Path) -> None:
+    file = tmp_path / "baseline.json"
+
+    with pytest.raises(UsageError, match="is limited; bless a run that was made without --limit"):
+        bless(execute(plan(limit=5)), "good", file)
+    assert not file.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -185,9 +185,61 @@ def test_a_cluster_counts_once_however_many_samples_it_has() -> None:
     families = [f"family {i // 10}" for i in range(40)]
     now, before = (made({"layers.0": values}, clusters=families) for values in (BAD, GOOD))
 
-    (verdict,) = check(now, before, Rules()).verdicts
-    assert verdict.word == "too few clusters for a test"
+    floor = Rules(max_drop={"t": Allowed()}, minimum={"t": 0.1})
+    (verdict,) = check(now, before, floor).verdicts
+    assert verdict.word == "too few clusters or no interval for a test"
     assert not verdict.problems
+
+
+def test_a_gate_that_can_test_nothing_does_not_pass() -> None:
+    few = made({"layers.0": [0.8, 0.6] * 5})
+
+    with pytest.raises(UsageError, match=r"none of the 1 numbers can be tested.*--min"):
+        check(few, few, Rules())
+    assert "1 numbers held" in check(few, few, Rules(minimum={"t": 0.1})).summary
+
+
+def test_what_could_not_be_tested_is_counted_apart() -> None:
+    both = made({"layers.0": GOOD, "layers.1": [0.8] * 10})
+
+    gate = check(both, both, Rules())
+
+    assert gate.summary == "check passed: 1 numbers held, 1 not tested against run (exit 0)"
+
+
+@pytest.mark.parametrize("noted", ["before", "now"])
+def test_a_number_of_too_few_clusters_is_no_evidence_though_it_is_no_mean(noted: str) -> None:
+    """Youden's J from .7 to .2, each with a narrow interval: only a floor can fail it."""
+    rows = {"before": 0.7, "now": 0.2}
+    sides = {
+        side: without_samples(
+            made({"layers.0": [value] * 9}),
+            note="insufficient" if side == noted else None,
+        )
+        for side, value in rows.items()
+    }
+
+    with pytest.raises(UsageError, match="none of the 1 numbers can be tested"):
+        check(sides["now"], sides["before"], Rules())
+    floor = Rules(max_drop={"t": Allowed()}, minimum={"t": 0.3})
+    (verdict,) = check(sides["now"], sides["before"], floor).failed
+    assert verdict.problems == ("is 0.2, below the minimum 0.3",)
+    assert verdict.change is not None
+    assert (verdict.change.p, verdict.change.test) == (None, None)
+
+
+@pytest.mark.parametrize("bare", ["before", "now"])
+def test_an_interval_on_one_side_only_is_no_certainty(bare: str) -> None:
+    sides = {
+        side: without_samples(
+            made({"layers.0": [value] * 40}),
+            **({"ci_low": None, "ci_high": None} if side == bare else {}),
+        )
+        for side, value in {"before": 0.7, "now": 0.69}.items()
+    }
+
+    with pytest.raises(UsageError, match="none of the 1 numbers can be tested"):
+        check(sides["now"], sides["before"], Rules())
 
 
 def test_each_number_more_makes_the_gate_more_careful() -> None:
