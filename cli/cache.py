@@ -31,7 +31,11 @@ def path() -> None:
 @json_option
 def ls(kind: str | None, as_json: bool) -> None:
     """What is kept, with size and last use, the oldest first."""
-    found = _chosen(kind, 0.0)
+    everything = _chosen(kind, 0.0)
+    found = [artefact for artefact in everything if artefact.key is not None]
+    for artefact in everything:
+        if artefact.key is None:
+            click.echo(f"damaged: {artefact.path}; `cache clear` removes it", err=True)
     if as_json:
         print_json([_document(artefact) for artefact in found])
         return
@@ -68,7 +72,7 @@ def clear(kind: str | None) -> None:
 
 
 def _chosen(kind: str | None, idle: float) -> list[Artefact]:
-    everything = sorted(ArtefactStore(cache_root()).ls(), key=lambda a: -a.idle)
+    everything = sorted(ArtefactStore(cache_root()).everything(), key=lambda a: -a.idle)
     return [a for a in everything if kind in (None, a.kind) and a.idle >= idle]
 
 
@@ -82,7 +86,7 @@ def _remove(artefacts: list[Artefact]) -> None:
 def _document(artefact: Artefact) -> dict[str, object]:
     return {
         "kind": artefact.kind,
-        "key": dict(artefact.key),
+        "key": dict(artefact.key or {}),
         "path": str(Path(artefact.path)),
         "bytes": artefact.size,
         "idle_seconds": round(artefact.idle, 1),

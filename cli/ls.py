@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ..errors import UsageError
 from .options import SAES, json_option, print_json, runs_option
 from .table import print_table
+
+if TYPE_CHECKING:
+    from ..harness.artefacts import Artefact
 
 
 @click.command("ls")
@@ -83,7 +86,12 @@ def _saes(folder: Path) -> list[dict[str, Any]]:
 
     mine = [_sae(file, file.parent.name) for file in sorted(folder.rglob("cfg.json"))]
     kept = [artefact for artefact in ArtefactStore(cache_root()).ls() if artefact.kind == "sae"]
-    return mine + [_sae(a.path / "cfg.json", a.key["hookpoint"]) for a in kept]
+    return mine + [_sae(a.path / "cfg.json", _hookpoint(a)) for a in kept]
+
+
+def _hookpoint(artefact: Artefact) -> str:
+    """Of its key; an SAE that something else has kept may have another."""
+    return str((artefact.key or {}).get("hookpoint", artefact.path.name))
 
 
 def _sae(file: Path, hookpoint: str) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Artefact:
     """One thing on disk."""
 
     kind: str
-    key: Mapping[str, Any]
+    key: Mapping[str, Any] | None
+    """None where `key.json` is damaged: nothing finds the thing again, it can only be removed."""
     path: Path
 
     @property
@@ -84,14 +85,17 @@ class ArtefactStore:
         return cast("T", self._memory[kind, digest])
 
     def ls(self) -> list[Artefact]:
-        """Everything on disk."""
+        """Everything on disk that can be read."""
+        return [artefact for artefact in self.everything() if artefact.key is not None]
+
+    def everything(self) -> list[Artefact]:
+        """What `ls` gives, and what is damaged."""
         if self.path is None or not self.path.is_dir():
             return []
         files = sorted(self.path.glob(f"*/*/{_KEY_FILE}"))
         finished = [file for file in files if not file.parent.name.startswith(_UNFINISHED)]
         return [
-            Artefact(file.parent.parent.name, json.loads(file.read_text()), file.parent)
-            for file in finished
+            Artefact(file.parent.parent.name, _read_key(file), file.parent) for file in finished
         ]
 
     def _find(
@@ -107,10 +111,20 @@ class ArtefactStore:
             return build()
         folder = self.path / kind / digest
         if (folder / _KEY_FILE).is_file():
-            return _read(folder, load)
+            if _read_key(folder / _KEY_FILE) is not None:
+                return _read(folder, load)
+            Artefact(kind, None, folder).remove()
         thing = build()
         _write(folder, key, lambda path: save(thing, path))
         return thing
+
+
+def _read_key(file: Path) -> dict[str, Any] | None:
+    try:
+        key = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return key if isinstance(key, dict) else None
 
 
 def _read(folder: Path, load: Callable[[Path], T]) -> T:

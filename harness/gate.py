@@ -9,9 +9,9 @@ A number *drops* (`difference.is_drop`) when both hold:
    a handful of flipped answers, where an interval by bootstrap is too narrow.
 
 So over runs that differ by chance alone the gate alarms in at most `alpha` of them, however many
-numbers it looks at. Too few clusters, or an interval on one side only, are no evidence: such a number
-is untested, and a gate that can test none says so instead of passing. A number with neither samples
-nor intervals has nothing to say for chance, and 1. alone decides.
+numbers it looks at. Too few clusters, or an interval on one side only, are no evidence: such a
+number is untested, and a gate that can test none says so instead of passing. A number with neither
+samples nor intervals has nothing to say for chance, and 1. alone decides.
 
 Floors and coverage are thresholds without statistics. A run *fails* when any number has a problem.
 """

@@ -38,14 +38,19 @@ def mean_interval(
     values: Sequence[float],
     clusters: Sequence[Hashable],
     *,
+    share: bool = False,
     seed: int = 0,
     resamples: int = 2000,
     level: float = 0.95,
 ) -> Interval:
     """Mean over samples, with a cluster bootstrap (BCa, widened for few clusters).
 
-    When all values are equal a bootstrap shows no spread: 0/1 data then get Wilson's interval with
-    clusters as units, other data none.
+    When all values are equal a bootstrap shows no spread, and there is no interval; a share that is
+    0 or 1 throughout gets Wilson's, with clusters as units.
+
+    Args:
+        share: values can't leave 0..1. For others Wilson's bounds mean nothing: a change of 0, from
+            -1..1, may truly be below.
     """
     if not len(values):
         return Interval(None, None, None, None, 0, 0)
@@ -55,7 +60,7 @@ def mean_interval(
     if groups < 2:
         return bare
     if min(values) == max(values):
-        return _constant_interval(bare, level)
+        return _constant_interval(bare, level) if share else bare
     draws = resampled_means(sums, counts, seed, resamples)
     low, high = bca(value, draws, influence(sums, counts), groups, level)
     return replace(bare, low=low, high=high, method="cluster bootstrap (BCa)")

@@ -165,4 +165,5 @@ def clip_rows(lines: Sequence[Line]) -> Iterator[MetricRow]:
     """Means of the three scores in every cell; the null is the hard-shuffled explanation."""
     mine = [line for line in lines if line["id"].endswith("/clip")]
     for metric in CLIP_METRICS:
-        yield from mean_rows(mine, metric.name, _ARMS, null="hard_shuffled")
+        share = metric.range == (0, 1)
+        yield from mean_rows(mine, metric.name, _ARMS, null="hard_shuffled", share=share)

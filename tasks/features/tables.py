@@ -50,27 +50,35 @@ def scored(lines: Sequence[Line], score: str) -> list[Line]:
 
 
 def mean_rows(
-    lines: Sequence[Line], score: str, arms: Sequence[str], null: str | None = None
+    lines: Sequence[Line],
+    score: str,
+    arms: Sequence[str],
+    null: str | None = None,
+    *,
+    share: bool = True,
 ) -> Iterator[MetricRow]:
     """The mean of a score in every cell and arm.
 
     Args:
         lines: of this score alone, those without a number included: they are the coverage.
         null: the arm shown beside `main`.
+        share: whether the score can't leave 0..1, see `mean_interval`.
     """
     for cell in cells(lines):
         beside = _mean(scored(cell.arm(null), score), score) if null else None
         for arm in arms:
             if members := cell.arm(arm):
-                yield _mean_row(cell, arm, members, score, beside if arm == "main" else None)
+                shown = beside if arm == "main" else None
+                yield _mean_row(cell, arm, members, score, shown, share)
 
 
 def _mean_row(
-    cell: Cell, arm: str, members: Sequence[Line], score: str, null: float | None
+    cell: Cell, arm: str, members: Sequence[Line], score: str, null: float | None, share: bool
 ) -> MetricRow:
     ok = scored(members, score)
     values = [float(line["scores"][score]) for line in ok]
-    interval = mean_interval(values, [line["cluster"] for line in ok], resamples=RESAMPLES)
+    clusters = [line["cluster"] for line in ok]
+    interval = mean_interval(values, clusters, share=share, resamples=RESAMPLES)
     return row(score, interval, cell, arm, len(ok), len(members), null)
 
 

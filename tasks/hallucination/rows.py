@@ -46,6 +46,8 @@ _CHANGES: Mapping[str, Callable[[Answers, Answers], Values]] = {
     "regression": regression,
     "net": net,
 }
+SIGNED = {"net", "net_over_random", "net_over_offset", "effect"}
+"""Means that may be below 0; the others are of 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,10 @@ class Cell:
 
     def mean(self, metric: str, values: Values, concept: str | None = None) -> MetricRow:
         """The mean of `values` with a bootstrap over families."""
-        interval = mean_interval(values.numbers, values.clusters, seed=_SEED)
-        return replace(self.row(metric, interval, values.n_total), concept=concept)
+        share = metric not in SIGNED
+        interval = mean_interval(values.numbers, values.clusters, share=share, seed=_SEED)
+        few = "insufficient" if interval.n and interval.insufficient else None
+        return replace(self.row(metric, interval, values.n_total), concept=concept, note=few)
 
     def number(self, metric: str, value: float | None, n: int) -> MetricRow:
         """A number without interval."""

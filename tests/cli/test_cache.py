@@ -72,6 +72,34 @@ def test_prune_removes_what_nothing_has_used_for_long(type_command: Type) -> Non
     assert sorted(kept(type_command)) == ["new", "used"]
 
 
+def test_one_damaged_key_is_named_and_cleared_and_stops_nothing(type_command: Type) -> None:
+    keep("sae", "a")
+    keep("other", "b")
+    (file,) = cache_root().glob("sae/*/key.json")
+    file.write_text("{")
+
+    listed = type_command("cache", "ls")
+
+    assert listed.exit_code == 0
+    assert f"damaged: {file.parent}; `cache clear` removes it" in listed.stderr
+    assert kept(type_command) == ["other"]
+    assert type_command("ls", "saes").exit_code == 0
+    assert type_command("doctor", "--json").exit_code == 0
+    assert type_command("cache", "clear", "--yes").output.startswith("removed 2 things")
+    assert not file.exists()
+
+
+def test_an_sae_kept_under_another_kind_of_key_is_listed_all_the_same(type_command: Type) -> None:
+    keep("sae", "a")
+    (file,) = cache_root().glob("sae/*/key.json")
+    cfg = {"num_latents": 8, "k": 2, "d_in": 4}
+    file.with_name("cfg.json").write_text(json.dumps(cfg))
+
+    (row,) = json.loads(type_command("ls", "saes", "--json").stdout)
+
+    assert (row["hookpoint"], row["latents"]) == (file.parent.name, 8)
+
+
 def test_clear_asks_first_and_can_be_told_which(type_command: Type) -> None:
     keep("sae", "a")
     keep("explanations", "a")

@@ -86,9 +86,7 @@ def test_the_traceback_is_shown_to_who_asks(
     assert "Traceback" in result.stderr
 
 
-def test_who_says_no_to_debugging_gets_no_traceback(
-    show_raises: Raise, type_command: Type
-) -> None:
+def test_who_says_no_to_debugging_gets_no_traceback(show_raises: Raise, type_command: Type) -> None:
     show_raises(ZeroDivisionError("division by zero"))
 
     result = type_command("show", "x", env={"LMMSAE_EVAL_DEBUG": "0"})

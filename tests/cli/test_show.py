@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from click.testing import Result
+from lmmsae_eval.cli.scores import print_scores
 from lmmsae_eval.harness.rundir import Run
 
 Type = Callable[..., Result]
@@ -28,6 +31,19 @@ def test_show_prints_score_interval_n_coverage_and_null_on_one_line(
         "consistency|2 (model.layers.1)|True accepted [share]|"
         "0.536|[0.436, 0.636]|28|28/30|0.000".split("|")
     ]
+
+
+def test_too_few_clusters_are_no_number_in_a_table_as_in_the_report(
+    make_run: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    rows = [{**row, "note": "insufficient"} for row in run.metrics]
+
+    print_scores(replace(run, document={**run.document, "metrics": rows}))
+
+    _, header, row = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "null"
+    assert row.split()[-5:] == ["insufficient", "–", "28", "28/30", "0.000"]
 
 
 def test_a_run_is_found_by_its_id_in_the_runs_folder(type_command: Type, make_run: Make) -> None:

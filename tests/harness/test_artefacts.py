@@ -114,6 +114,23 @@ def test_a_damaged_thing_is_one_clear_line_that_names_the_folder(tmp_path: Path)
         ArtefactStore(tmp_path).get("numbers", KEY, Builder(), save, load)
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b""])
+def test_a_thing_with_a_damaged_key_is_passed_over_and_made_again(
+    tmp_path: Path, content: bytes
+) -> None:
+    store, build = ArtefactStore(tmp_path), Builder()
+    store.get("numbers", {"n": 2}, build, save, load)
+    store.get("numbers", KEY, build, save, load)
+    damaged = next(a.path for a in store.ls() if a.key == KEY)
+    (damaged / "key.json").write_bytes(content)
+
+    assert [a.key for a in store.ls()] == [{"n": 2}]
+    assert sorted(a.key is None for a in store.everything()) == [False, True]
+    assert ArtefactStore(tmp_path).get("numbers", KEY, build, save, load) == [1, 2, 3]
+    assert build.calls == 3
+    assert len(store.ls()) == 2
+
+
 def test_a_full_disk_stops_the_run_instead_of_becoming_an_error_of_a_sample(tmp_path: Path) -> None:
     def full(value: list[int], folder: Path) -> None:
         with Path("/dev/full").open("w") as file:

@@ -96,9 +96,24 @@ def test_nothing_gives_no_number() -> None:
 
 def test_values_without_spread_get_no_interval_of_width_zero() -> None:
     assert mean_interval([0.5] * 10, range(10)).low is None
-    ones = mean_interval([1.0] * 20, range(20))
+    ones = mean_interval([1.0] * 20, range(20), share=True)
     assert (ones.low, ones.high) == (pytest.approx(0.839, abs=1e-3), 1.0)
     assert ones.method == "Wilson over clusters"
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0])
+def test_values_without_spread_that_are_no_shares_get_no_interval_of_shares(
+    constant: float,
+) -> None:
+    """Nothing changed in 40 answers: the true change may be below 0 as well as above."""
+    interval = mean_interval([constant] * 40, range(40))
+
+    assert (interval.value, interval.low, interval.high, interval.method) == (
+        constant,
+        None,
+        None,
+        None,
+    )
 
 
 def test_correlated_samples_widen_the_interval() -> None:
