@@ -105,9 +105,8 @@ def test_a_fingerprint_tells_constants_apart_and_not_positions() -> None:
 
 def test_installed_packages_are_listed_once(monkeypatch: pytest.MonkeyPatch, toy: Any) -> None:
     calls = []
-    found: dict[str, list[str]] = {"elsewhere": []}
     monkeypatch.setattr(
-        fingerprints.metadata, "packages_distributions", lambda: calls.append(1) or found
+        fingerprints.metadata, "packages_distributions", lambda: calls.append(1) or {}
     )
     fingerprints._distributions.cache_clear()
     stranger = type("Stranger", (toy,), {"__module__": "elsewhere.tasks"})
