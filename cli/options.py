@@ -54,7 +54,8 @@ def model_option(command: CommandT) -> CommandT:
         default="testbed",
         show_default=True,
         metavar="REF",
-        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted.",
+        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted. Images and questions "
+        "are the testbed's, unless a command takes others.",
     )(command)
 
 
@@ -70,9 +71,13 @@ def layers_option(command: CommandT) -> CommandT:
 
 
 def seed_option(command: CommandT) -> CommandT:
-    return click.option("--seed", default=0, show_default=True, help="One seed for everything.")(
-        command
-    )
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="One seed for everything.",
+    )(command)
 
 
 def progress_option(command: CommandT) -> CommandT:
