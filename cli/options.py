@@ -47,15 +47,14 @@ def count_or_share(
     return limit
 
 
-def model_option(command: CommandT) -> CommandT:
+def model_option(command: CommandT, more: str = "") -> CommandT:
     return click.option(
         "-m",
         "--model",
         default="testbed",
         show_default=True,
         metavar="REF",
-        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted. Images and questions "
-        "are the testbed's, unless a command takes others.",
+        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted." + more,
     )(command)
 
 
