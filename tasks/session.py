@@ -237,9 +237,7 @@ def _plan(
     judge = client.describe() if client else {"provider": "testbed", "requested": "labels"}
     world = {"data": subject.provider.revision, "sample_seed": request.seed}
     return Plan(
-        tasks=_planned(
-            request, tasks, subject, client.comparable() if client else judge, progress
-        ),
+        tasks=_planned(request, tasks, subject, client.comparable() if client else judge, progress),
         directory=folder,
         identity={
             "model": subject.lmm.identity,

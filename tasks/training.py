@@ -80,7 +80,7 @@ def _key(
     }
 
 
-def _chosen(recipe: DefaultRecipe) -> dict[str, int]:
+def _chosen(recipe: DefaultRecipe) -> dict[str, Any]:
     """What differs from the trainer's preset."""
     return {
         "n_latents": recipe.n_latents,

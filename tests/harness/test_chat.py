@@ -165,7 +165,7 @@ def test_an_address_is_known_by_the_model_that_it_serves(server: Server) -> None
 
 def test_an_address_that_serves_several_models_or_none_is_refused(server: Server) -> None:
     server.models = ["a", "b"]
-    with pytest.raises(UsageError, match="serves a, b; name one: .*#a"):
+    with pytest.raises(UsageError, match=r"serves a, b; name one: .*#a"):
         OpenAIChat(server.url).describe()
     server.models = []
     with pytest.raises(UsageError, match="lists no model; name one"):
