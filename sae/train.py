@@ -81,9 +81,9 @@ def train(
     """Train one TopK SAE per hookpoint and return their folders under `out`.
 
     `out` gets `<hookpoint>/{cfg.json,sae.safetensors,config.json}`, `config.json` (the latest
-    recipe) and `metrics.jsonl` (FVU, L0 and dead share per hookpoint, overall and per token
-    kind). What other hookpoints left there before is kept. Give `steps` or `n_tokens`; what is None is the `preset`'s. `prompts` are gone through again and again, or
-    once if they are an iterator.
+    recipe) and `metrics.jsonl` (FVU, L0 and dead share per hookpoint, overall and per token kind);
+    what other hookpoints left there is kept. Give `steps` or `n_tokens`; what is None is the
+    `preset`'s. `prompts` are gone through again and again, or once if they are an iterator.
 
     Killed at any time, the same call goes on from `out/checkpoint`, written every
     `checkpoint_every` steps (by the clock when None) unless `prompts` are an iterator: on a CPU to
