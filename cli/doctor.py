@@ -23,6 +23,10 @@ PACKAGES = (
     "groundingdino-py",
     "lm-eval",
     "ray",
+    "datasets",
+    "bitsandbytes",
+    "wandb",
+    "tensorboard",
 )
 KEYS = ("OPENAI_API_KEY",)
 GROUPS = ("lmmsae_eval.tasks", "lmmsae_eval.testbeds")

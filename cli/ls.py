@@ -85,6 +85,7 @@ def _saes(folder: Path) -> list[dict[str, Any]]:
     from ..harness.artefacts import ArtefactStore, cache_root
 
     mine = [_sae(file, file.parent.name) for file in sorted(folder.rglob("cfg.json"))]
+    mine += _without_cfg(folder)
     kept = [artefact for artefact in ArtefactStore(cache_root()).ls() if artefact.kind == "sae"]
     return mine + [_sae(a.path / "cfg.json", _hookpoint(a)) for a in kept]
 
@@ -92,6 +93,22 @@ def _saes(folder: Path) -> list[dict[str, Any]]:
 def _hookpoint(artefact: Artefact) -> str:
     """Of its key; an SAE that something else has kept may have another."""
     return str((artefact.key or {}).get("hookpoint", artefact.path.name))
+
+
+def _without_cfg(folder: Path) -> list[dict[str, Any]]:
+    """SAEs of families that have no cfg.json: these tell their shape by their weights alone."""
+    from ..sae.formats import saes_below
+
+    return [
+        {
+            "hookpoint": one.hookpoint,
+            "latents": one.sae.n_latents,
+            "k": one.sae.k,
+            "d_model": one.sae.d_model,
+            "folder": str(path),
+        }
+        for path, one in saes_below(folder)
+    ]
 
 
 def _sae(file: Path, hookpoint: str) -> dict[str, Any]:

@@ -60,14 +60,14 @@ def count_or_share(
     return limit
 
 
-def model_option(command: CommandT) -> CommandT:
+def model_option(command: CommandT, more: str = "") -> CommandT:
     return click.option(
         "-m",
         "--model",
         default="testbed",
         show_default=True,
         metavar="REF",
-        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted.",
+        help="The LMM: a folder, a hub id[@revision], testbed, testbed:planted." + more,
     )(command)
 
 
@@ -83,9 +83,13 @@ def layers_option(command: CommandT) -> CommandT:
 
 
 def seed_option(command: CommandT) -> CommandT:
-    return click.option("--seed", default=0, show_default=True, help="One seed for everything.")(
-        command
-    )
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="One seed for everything.",
+    )(command)
 
 
 def progress_option(command: CommandT) -> CommandT:

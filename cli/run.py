@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     help="SAEs: a folder or a hub id[@revision]; repeatable.  [default: trained here, then kept]",
 )
 @layers_option
-@model_option
+@partial(model_option, more=" Images and questions are the testbed's.")
 @click.option(
     "--judge",
     metavar="REF",

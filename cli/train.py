@@ -88,7 +88,7 @@ def _rate(
     type=click.Choice(["32bit", "8bit"]),
     help="8bit needs bitsandbytes.  [default: 32bit]",
 )
-@click.option("--seed", type=int, help="One seed for everything.  [default: 0]")
+@click.option("--seed", type=click.IntRange(min=0), help="One seed for everything.  [default: 0]")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),

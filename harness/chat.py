@@ -6,6 +6,7 @@ Keys are read from the environment, sent to the endpoint, and written nowhere.
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 import time
@@ -57,7 +58,13 @@ class ChatClient(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """JSON facts for `run.json` and the identity: provider, model, parameters. No key."""
+        """JSON facts for `run.json` and the identity: provider, model, parameters. No key.
+
+        May ask the endpoint which model it serves; raises what `ask` raises.
+        """
+
+    def comparable(self) -> dict[str, Any]:
+        """The part of it that runs must share to be compared: a replay's is the original's."""
 
 
 def chat_client(ref: str, role: str, transcript: Transcript) -> ChatClient:
@@ -94,10 +101,11 @@ class OpenAIChat:
 
     def ask(self, system: str, parts: Sequence[str | Image], key: str) -> Reply:
         digest = request_sha256(self.role, system, parts, key)
-        known = self._transcript.find(digest, self.ref)
+        requested = self._requested()
+        known = self._transcript.find(digest, requested)
         if known is not None:
             return Reply(known["reply"], known["served"], known["usage"], cached=True)
-        entry = new_entry(self.role, self.ref, system, parts, key) | {"params": self._params()}
+        entry = new_entry(self.role, requested, system, parts, key) | {"params": self._params()}
         start = time.monotonic()
         try:
             reply = self._complete(system, parts)
@@ -108,8 +116,16 @@ class OpenAIChat:
         return reply
 
     def describe(self) -> dict[str, Any]:
-        provider = "openai" if self._endpoint.hosted else "url"
-        return {"provider": provider, "requested": self.ref, "params": self._params()}
+        requested = self._requested()
+        provider = _provider(requested)
+        return {"provider": provider, "requested": requested, "params": self._params()}
+
+    def comparable(self) -> dict[str, Any]:
+        return self.describe()
+
+    def _requested(self) -> str:
+        """The ref with its model: what an address serves may be another one tomorrow."""
+        return self.ref if self._endpoint.model else f"{self.ref}#{self._served_model()}"
 
     def _complete(self, system: str, parts: Sequence[str | Image]) -> Reply:
         import openai
@@ -154,11 +170,26 @@ class OpenAIChat:
 
     def _served_model(self) -> str:
         if not self._model:
-            models = self._client().models.list().data or []
-            if not models:
+            names = self._served_models()
+            if not names:
                 raise UsageError(f"{self.ref} lists no model; name one: {self.ref}#MODEL")
-            self._model = models[0].id
+            if len(names) > 1:
+                several = ", ".join(names)
+                raise UsageError(f"{self.ref} serves {several}; name one: {self.ref}#{names[0]}")
+            self._model = names[0]
         return self._model
+
+    def _served_models(self) -> list[str]:
+        import openai
+
+        try:
+            return [str(model.id) for model in self._client().models.list().data or []]
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from None
+        except (openai.OpenAIError, ValueError, AttributeError) as error:
+            raise ChatError(
+                self._clean(f"{self.ref} listed no models: {error or type(error).__name__}")
+            ) from None
 
     def _client(self) -> OpenAI:
         if self._opened is None:
@@ -214,8 +245,24 @@ class ReplayChat:
         return Reply(entry["reply"], entry["served"], entry["usage"], cached=True)
 
     def describe(self) -> dict[str, Any]:
-        requested = sorted({str(entry["requested"]) for entry in self._replies.values()})
+        requested = self._recorded("requested")
         return {"provider": "replay", "requested": requested, "file_sha256": file_sha256(self.file)}
+
+    def comparable(self) -> dict[str, Any]:
+        """As the recorded client described itself; of several, all that they were."""
+        requested, params = self._recorded("requested"), self._recorded("params")
+        if len(requested) != 1 or len(params) != 1:
+            return {"provider": "replay", "requested": requested, "params": params}
+        return {
+            "provider": _provider(requested[0]),
+            "requested": requested[0],
+            "params": params[0],
+        }
+
+    def _recorded(self, field: str) -> list[Any]:
+        """The distinct values of a field over all replies, in a fixed order."""
+        found = {json.dumps(e[field], sort_keys=True): e[field] for e in self._replies.values()}
+        return [found[key] for key in sorted(found)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +303,10 @@ class _Endpoint:
             raise UsageError(f"no key for openai/{self.model}; set {KEY_VARIABLE}")
         secret = self.loopback or self.url.startswith("https://")
         return key if key and secret else None
+
+
+def _provider(ref: str) -> str:
+    return "openai" if ref.startswith("openai/") else "url"
 
 
 def _message(error: Any) -> str:

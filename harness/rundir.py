@@ -10,7 +10,7 @@ manifest.json         sha256 of every file, written last: its presence means com
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,11 @@ from .writing import (
 )
 
 RUN, MANIFEST, JUDGE = "run.json", "manifest.json", "judge.jsonl"
+_DOCUMENT = {"run_id", "status", "tasks", "metrics", "saes", "comparability"}
+_TASK = {"name", "version", "protocol", "metrics", "comparability"}
+_ROW = {"task", "sae", "hookpoint", "layer", "arm", "concept", "metric", "value", "n_ok"}
+_ROW |= {"n_total", "coverage", "ci_low", "ci_high", "higher_is_better", "null", "note"}
+_SAE = {"name"}
 REQUIRED = {"id", "status", "arm", "cluster", "scores"}
 """What every sample line has."""
 
@@ -119,13 +124,31 @@ def load_run(path: str | Path) -> Run:
         raise UsageError(
             f"{folder} was made by a newer lmmsae-eval (schema {version}); upgrade to read it"
         )
-    missing = {"run_id", "status", "tasks", "metrics"} - document.keys()
+    _check_keys(folder / RUN, "run", document, _DOCUMENT)
+    for part, what, keys in (
+        ("tasks", "task", _TASK),
+        ("metrics", "metric row", _ROW),
+        ("saes", "SAE", _SAE),
+    ):
+        _check_list(folder / RUN, part, what, document[part], keys)
+    return Run(folder, document)
+
+
+def _check_list(file: Path, part: str, what: str, items: Any, keys: Set[str]) -> None:
+    if not isinstance(items, list):
+        raise UsageError(f"{file} is damaged: {part} is no list; restore it or delete the run")
+    for item in items:
+        _check_keys(file, what, item, keys)
+
+
+def _check_keys(file: Path, what: str, item: Any, keys: Set[str]) -> None:
+    """Other parts of the package read these keys without asking."""
+    missing = keys - item.keys() if isinstance(item, Mapping) else keys
     if missing:
         raise UsageError(
-            f"{folder / RUN} is damaged: no {', '.join(sorted(missing))}; "
+            f"{file} is damaged: a {what} has no {', '.join(sorted(missing))}; "
             "restore it or delete the run"
         )
-    return Run(folder, document)
 
 
 def list_runs(folder: Path) -> list[Run]:

@@ -19,6 +19,7 @@ from ..harness.identity import sha256
 from ..harness.rundir import Run
 from ..harness.writing import replace_bytes, replace_json
 from .html import environment
+from .pictures import Pictures
 
 TASK = "consistency"
 QUESTION = "Does the explanation fit what the lit parts of the pictures have in common?"
@@ -50,9 +51,10 @@ def export(run: Run, out: Path, n: int = 100, seed: int = 0) -> Path:
     """Write `index.html` and `items.json` for `n` samples drawn at random, and return the page."""
     items = choose(run, n, seed)
     document = {"schema_version": SCHEMA_VERSION, "run_id": run.id, "task": TASK, "items": items}
-    replace_json(out / "items.json", document)
     page = out / "index.html"
-    replace_bytes(page, _render(run, items).encode())
+    content = _render(run, items, Pictures(run.path, page)).encode()
+    replace_json(out / "items.json", document)
+    replace_bytes(page, content)
     return page
 
 
@@ -105,9 +107,10 @@ def _is_rating(value: object) -> bool:
     return value is None or (type(value) is int and value in (0, 1))
 
 
-def _render(run: Run, items: list[dict[str, Any]]) -> str:
+def _render(run: Run, items: list[dict[str, Any]], pictures: Pictures) -> str:
     shown = [
-        {**item, "images": [_data_url(run.path / p) for p in item["images"]]} for item in items
+        {**item, "images": [_data_url(pictures.source(p)) for p in item["images"]]}
+        for item in items
     ]
     answer_file = {"kind": KIND, "schema_version": SCHEMA_VERSION, "run_id": run.id}
     return (

@@ -20,9 +20,25 @@ class Pictures:
     run: Path
     page: Path
 
+    def source(self, name: str) -> Path:
+        """The file of a picture that a card names. Raises `UsageError` outside the run, and for one
+        that is lost.
+        """
+        root = self.run.resolve()
+        source = (root / name).resolve()
+        if not source.is_relative_to(root) or source.suffix.lower() not in _SUFFIXES:
+            raise UsageError(
+                f"a card of {self.run} names {name!r}, no picture of the run; don't trust it"
+            )
+        if not source.is_file():
+            raise UsageError(
+                f"{self.run} has lost the picture {name!r}; restore it or make the run again"
+            )
+        return source
+
     def link(self, name: str) -> str:
         """A relative URL for a picture that a card names. Raises `UsageError` outside the run."""
-        source = self._source(name)
+        source = self.source(name)
         beside = self.page.resolve().parent
         if source.is_relative_to(beside):
             return quote(source.relative_to(beside).as_posix())
@@ -35,16 +51,3 @@ class Pictures:
     @property
     def _folder(self) -> Path:
         return self.page.with_name(f"{self.page.stem}-pictures")
-
-    def _source(self, name: str) -> Path:
-        root = self.run.resolve()
-        source = (root / name).resolve()
-        if not source.is_relative_to(root) or source.suffix.lower() not in _SUFFIXES:
-            raise UsageError(
-                f"a card of {self.run} names {name!r}, no picture of the run; don't trust it"
-            )
-        if not source.is_file():
-            raise UsageError(
-                f"{self.run} has lost the picture {name!r}; restore it or make the run again"
-            )
-        return source

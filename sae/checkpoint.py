@@ -61,7 +61,7 @@ class Checkpoints:
         return time.monotonic() - self._written >= max(_SECONDS, _SHARE * self._cost)
 
     def write(self, step: int, own: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> None:
-        """Raises `UsageError` when the disk is full; the checkpoint before is still there."""
+        """Raises `IncompleteError` when the disk is full; the checkpoint before is still there."""
         start = time.monotonic()
         header = {"about": json.dumps(self._about)}
         with told_in_one_line(self.folder):

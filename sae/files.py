@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import IncompleteError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors tells the number of what went wrong."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -36,18 +42,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         save_file({name: x.contiguous() for name, x in tensors.items()}, partial, dict(header))
         partial.replace(path)
     except SafetensorError as error:
-        raise OSError(str(error)) from error
+        number = _OS_ERROR.search(str(error))
+        raise OSError(int(number[1]) if number else None, str(error)) from error
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def told_in_one_line(path: Path) -> Iterator[None]:
-    """A full disk or a folder without write permission as one `UsageError`."""
+    """A full disk as one `IncompleteError`, any other refusal to write as one `UsageError`."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(
-            f"can't write {error.filename or path}: {reason}; free space or choose another folder"
-        ) from error
+        what = f"can't write {error.filename or path}: {reason}"
+        if error.errno in _FULL:
+            raise IncompleteError(f"{what}; free space and type the same command again") from error
+        raise UsageError(f"{what}; choose another folder") from error

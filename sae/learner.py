@@ -136,12 +136,17 @@ class Learner:
 def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks) -> Learner:
     """Before the first step; `b_dec` `(d_model,)` is the centre of the data."""
     d_model = len(b_dec)
-    auxk = AuxK(recipe.auxk_alpha, max(1, d_model // 8)) if recipe.auxk_alpha else None
+    auxk = auxk_for(recipe, d_model)
     sae = TopK.random(recipe.n_latents, d_model, recipe.k, recipe.seed, b_dec)
     trainer = TopKTrainer(sae, recipe.lr, auxk, recipe.dead_after)
     if recipe.adam == "8bit":
         trainer.optimizer = eight_bit_adam(trainer.parameters, recipe.lr)
     return Learner(trainer, recipe, ranks)
+
+
+def auxk_for(recipe: Recipe, d_model: int) -> AuxK | None:
+    """None where the recipe has it off."""
+    return AuxK(recipe.auxk_alpha, max(1, d_model // 8)) if recipe.auxk_alpha else None
 
 
 def eight_bit_adam(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .lmm import LMM
 
 _BY_NAME = {"testbed": "..testbed.provider", "testbed:planted": "..testbed.planted"}
-_HASHED = (".safetensors", ".json", ".jinja")
+_HASHED = (".safetensors", ".bin", ".pt", ".json", ".jinja", ".model", ".txt")
 
 
 def load_lmm(
@@ -69,12 +69,24 @@ def _load(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        # ImportError and RuntimeError: a processor that needs torchvision, weights beyond memory.
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"can't load a model from {source}: {reason}") from error
     _refuse_made_up_weights(source, found)
-    identity = identity or str(getattr(model.config, "_commit_hash", None) or revision)
+    commit = getattr(model.config, "_commit_hash", None)
+    identity = identity or (str(commit) if commit else _snapshot_identity(source, revision))
     return TransformersLMM(model.to(device), processor, name, identity)
+
+
+def _snapshot_identity(source: str, revision: str | None) -> str:
+    """Of a hub model without a commit: what lies in the folder that it was loaded from."""
+    from transformers.utils import cached_file
+
+    config = cached_file(source, "config.json", revision=revision)
+    if config is None:
+        raise UsageError(f"can't tell which {source} was loaded; download it and give its folder")
+    return folder_identity(Path(config).parent)
 
 
 def _refuse_made_up_weights(source: str, found: Mapping[str, Any]) -> None:
@@ -106,10 +118,10 @@ def no_chatter() -> Iterator[None]:
 
 
 def folder_identity(folder: Path) -> str:
-    """sha256 over the weights, configs and templates of a model folder."""
+    """sha256 over the weights, configs, tokenizer files and templates of a model folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in _HASHED:
+        if file.suffix in _HASHED and file.is_file():
             stat = file.stat()
             digest.update(
                 f"{file.name} {_file_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode()

@@ -80,10 +80,10 @@ def train(
 ) -> list[Path]:
     """Train one TopK SAE per hookpoint and return their folders under `out`.
 
-    `out` gets `<hookpoint>/{cfg.json,sae.safetensors}`, `config.json` (the recipe) and
-    `metrics.jsonl` (FVU, L0 and dead share per hookpoint, overall and per token kind). Give `steps`
-    or `n_tokens`; what is None is the `preset`'s. `prompts` are gone through again and again, or
-    once if they are an iterator.
+    `out` gets `<hookpoint>/{cfg.json,sae.safetensors,config.json}`, `config.json` (the latest
+    recipe) and `metrics.jsonl` (FVU, L0 and dead share per hookpoint, overall and per token kind);
+    what other hookpoints left there is kept. Give `steps` or `n_tokens`; what is None is the
+    `preset`'s. `prompts` are gone through again and again, or once if they are an iterator.
 
     Killed at any time, the same call goes on from `out/checkpoint`, written every
     `checkpoint_every` steps (by the clock when None) unless `prompts` are an iterator: on a CPU to
@@ -153,8 +153,7 @@ class Training:
         learners = self._learn(prompts, saved, keeps)
         if self._ranks.rank == 0 or self._by_layer:
             for hookpoint, learner in learners.items():
-                folder = self.out / hookpoint.name
-                save_sae(learner.trainer.sae, folder, {"hookpoint": hookpoint.name})
+                self._write(hookpoint, learner)
         self._checkpoints.clear()
         return [self.out / hookpoint.name for hookpoint in self._hookpoints]
 
@@ -167,9 +166,26 @@ class Training:
         with told_in_one_line(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             write_atomically(self.out / "config.json", json.dumps(self._config(), indent=1) + "\n")
-            lines = self._metrics.read_text().splitlines(True) if start else []
-            kept = [line for line in lines if json.loads(line)["step"] < start]
+            lines = self._metrics.read_text().splitlines() if self._metrics.is_file() else []
+            kept = [line + "\n" for line in lines if self._stays(line, start)]
             write_atomically(self._metrics, "".join(kept))
+
+    def _stays(self, line: str, start: int) -> bool:
+        """Whether a line of metrics is another layer's, or of a step that is not made again."""
+        try:
+            said = json.loads(line)
+            mine = said["hookpoint"] in {hookpoint.name for hookpoint in self._hookpoints}
+            return not mine or said["step"] < start
+        except (ValueError, KeyError, TypeError):  # torn by a kill
+            return False
+
+    def _write(self, hookpoint: Hookpoint, learner: Learner) -> None:
+        """An SAE with its own config: another layer's training replaces the one above."""
+        folder = self.out / hookpoint.name
+        save_sae(learner.trainer.sae, folder, {"hookpoint": hookpoint.name})
+        with told_in_one_line(folder):
+            config = self._config() | {"hookpoints": [hookpoint.name]}
+            write_atomically(folder / "config.json", json.dumps(config, indent=1) + "\n")
 
     def _learn(
         self, prompts: Iterable[Prompt], saved: Saved | None, keeps: bool

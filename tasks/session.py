@@ -38,6 +38,8 @@ LABEL_JUDGE_NOTE = (
 )
 _JUDGED = ("consistency",)
 """Tasks whose scores depend on the judge; others stay comparable when it differs."""
+_JUDGELESS = ("iou", "clip", "halluc", "dissect")
+"""Tasks that never ask a judge; a plugin's may."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def run(
     # What can be refused is refused before anything is trained.
     chosen = _tasks(request)
     transcript = Transcript()
-    client = chat_client(judge, "judge", transcript) if judge else None
+    client = _judge(request, transcript, shown)
     folder = _writable(Path(output_dir))
     subject = open_subject(request, client, shown)
     return execute(_plan(request, chosen, subject, client, transcript, folder, shown), shown)
@@ -129,6 +131,18 @@ def _tasks(request: Request) -> list[Task[Any]]:
     return tasks
 
 
+def _judge(request: Request, transcript: Transcript, progress: Progress) -> ChatClient | None:
+    """Where no task asks a judge, none is opened: no key is needed, and it makes no other run."""
+    if request.judge is None:
+        return None
+    if set(request.tasks) <= set(_JUDGELESS):
+        progress.say(f"no task here asks a judge: {request.judge} is not used")
+        return None
+    client = chat_client(request.judge, "judge", transcript)
+    client.describe()  # an address that serves no model, or several, says so now
+    return client
+
+
 def _writable(folder: Path) -> Path:
     """Two minutes of training later is too late to learn that nothing can be written."""
     with clear_errors(folder):
@@ -140,6 +154,11 @@ def _writable(folder: Path) -> Path:
 def open_subject(request: Request, client: ChatClient | None, progress: Progress) -> Subject:
     """Load the model, load or train its SAEs, and put an untrained control beside each."""
     embedded = request.model in TESTBEDS.names()
+    if not embedded and not request.saes and not request.layers:
+        raise UsageError(
+            f"only a testbed brings layers to train SAEs at; give --sae or --layers for "
+            f"{request.model}"
+        )
     provider: Provider = TESTBEDS.get(request.model if embedded else DEFAULT_WORLD)()
     lmm = provider.load_lmm() if embedded else _load_lmm(request.model)
     if request.saes:
@@ -151,7 +170,7 @@ def open_subject(request: Request, client: ChatClient | None, progress: Progress
         saes=[*trained, *(sae.untrained(request.seed) for sae in trained)],
         provider=provider,
         seed=request.seed,
-        judge_ref=request.judge,
+        judge_ref=None if client is None else request.judge,
         make_judge=None if client is None else lambda: client,
     )
 
@@ -218,7 +237,7 @@ def _plan(
     judge = client.describe() if client else {"provider": "testbed", "requested": "labels"}
     world = {"data": subject.provider.revision, "sample_seed": request.seed}
     return Plan(
-        tasks=_planned(request, tasks, subject, judge, progress),
+        tasks=_planned(request, tasks, subject, client.comparable() if client else judge, progress),
         directory=folder,
         identity={
             "model": subject.lmm.identity,

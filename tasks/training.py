@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .subject import Provider
 
 _KIND = "sae"
+_PRESET = "small"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class DefaultRecipe:
     n_tokens: int = 1_000_000
     n_prompts: int = 2000
     seed: int = 0
-    version: int = 1
+    version: int = 2
     """Bumped whenever the trainer would make other weights of the same recipe."""
 
     @property
@@ -65,11 +66,27 @@ def _key(
     lmm: LMM, provider: Provider, hookpoint: Hookpoint, recipe: DefaultRecipe
 ) -> dict[str, Any]:
     """Everything that decides the weights. Which others are trained beside it doesn't."""
+    from ..sae.learner import auxk_for
+    from ..sae.recipe import recipe_for
+
+    trainer = recipe_for(_PRESET, **_chosen(recipe))
+    auxk = auxk_for(trainer, lmm.d_model)
     return {
         "model": lmm.identity,
         "data": provider.revision,
         "hookpoint": hookpoint.name,
         "recipe": asdict(recipe),
+        "trainer": asdict(trainer) | {"auxk_k": auxk.k if auxk else None},
+    }
+
+
+def _chosen(recipe: DefaultRecipe) -> dict[str, Any]:
+    """What differs from the trainer's preset."""
+    return {
+        "n_latents": recipe.n_latents,
+        "k": recipe.k,
+        "n_tokens": recipe.n_tokens,
+        "seed": recipe.seed,
     }
 
 
@@ -92,11 +109,9 @@ def _train(
             prompts,
             hookpoints,
             out=out,
-            n_latents=recipe.n_latents,
-            k=recipe.k,
-            n_tokens=recipe.n_tokens,
-            seed=recipe.seed,
+            preset=_PRESET,
             progress=progress,
+            **_chosen(recipe),
         )
         return {h: _load(folder) for h, folder in zip(hookpoints, folders, strict=True)}
     finally:

@@ -5,8 +5,8 @@ tensors are not.
 """
 
 from .converting import convert
-from .loading import bind_saes, load_sae
+from .loading import bind_saes, load_sae, saes_below
 from .pushing import push
 from .sparsify import save_sae
 
-__all__ = ["bind_saes", "convert", "load_sae", "push", "save_sae"]
+__all__ = ["bind_saes", "convert", "load_sae", "push", "saes_below", "save_sae"]

@@ -91,6 +91,26 @@ def places_at(path: Path, ref: str | Path) -> list[Place]:
     return places
 
 
+def saes_below(folder: Path) -> list[tuple[Path, Stored]]:
+    """Every SAE at any depth under a folder, with its place, of the families without a cfg.json,
+    which tell their shape by their weights alone. Raises `UsageError` for one that doesn't load.
+    """
+    places = {
+        place
+        for inner in (folder, *(path for path in folder.rglob("*") if path.is_dir()))
+        for place in _find_without_cfg(inner)
+    }
+    return [(p.path, one) for p in sorted(places, key=str) for one in p.family.read(p.path)]
+
+
+def _find_without_cfg(folder: Path) -> list[Place]:
+    """In the folder itself; openai's files are told from their content."""
+    families = (dictionary_learning.FAMILY, peft.FAMILY)
+    places = [Place(f, p) for f in families for p in f.find(folder) if p == folder]
+    files = [file for file in folder.glob("*.pt") if not places and openai.is_openai(file)]
+    return places + [Place(openai.FAMILY, file) for file in files]
+
+
 def _file(path: Path) -> Place:
     if path.suffix not in (".pt", ".pth"):
         raise UsageError(f"{path} is a file; give the folder that it is in")

@@ -88,9 +88,11 @@ def _read(place: Path) -> list[Stored]:
 
 
 def _model(place: Path) -> str:
-    """A run of the trainer names its model in the `config.json` above its SAEs."""
-    run = place.parent / "config.json"
-    return str(read_json(run).get("model", "")) if run.is_file() else ""
+    """The trainer names its model in the `config.json` beside an SAE, before also only above."""
+    for run in (place / "config.json", place.parent / "config.json"):
+        if run.is_file():
+            return str(read_json(run).get("model", ""))
+    return ""
 
 
 FAMILY = Family("sparsify", (_CFG, _WEIGHTS), _find, _read, _write)

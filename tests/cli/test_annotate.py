@@ -49,6 +49,18 @@ def test_the_page_needs_no_other_file_and_shows_no_verdict(
     assert not re.search("judge|foil|main/", form)
 
 
+def test_a_lost_picture_is_one_line_and_leaves_no_page(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+    for picture in run.path.rglob("*.png"):
+        picture.unlink()
+
+    result = type_command("annotate", "export", run.path, "-o", "page")
+
+    assert result.exit_code == 2
+    assert "has lost the picture" in result.stderr.splitlines()[-1]
+    assert not Path("page").exists()
+
+
 def test_an_explanation_is_text_on_the_page_not_markup(type_command: Type, make_run: Make) -> None:
     type_command("annotate", "export", make_run().path, "-o", "page")
 

@@ -26,6 +26,7 @@ def test_versions_device_and_cache_are_named(type_command: Type, in_folder: Path
 
     found = json.loads(result.output)
     assert found["packages"]["torch"]
+    assert {"datasets", "bitsandbytes", "wandb", "tensorboard"} <= found["packages"].keys()
     assert found["device"]["cpu cores"] >= 1
     assert found["cache"]["path"] == str(in_folder / "c")
     assert found["cache"]["writable"] is True

@@ -87,7 +87,8 @@ def test_no_task_is_a_usage_error(type_command: Type) -> None:
 
 
 def test_a_missing_model_is_refused(type_command: Type) -> None:
-    _refused(type_command("run", "-t", "dissect", "-m", "./no-such-model"), "no model folder")
+    words = ("-m", "./no-such-model", "-l", "1")
+    _refused(type_command("run", "-t", "dissect", *words), "no model folder")
 
 
 def test_a_missing_sae_is_refused(type_command: Type) -> None:

@@ -114,6 +114,13 @@ def test_another_model_than_the_testbed_needs_images_and_layers(
     _refused(without_layers, "give --images and --layers")
 
 
+def test_a_seed_below_0_is_a_wrong_option(type_command: Type) -> None:
+    for words in (("train",), ("run", "-t", "dissect")):
+        result = type_command(*words, "--seed", "-1")
+        assert result.exit_code == 2
+        assert "'--seed'" in result.stderr
+
+
 def test_a_damaged_cfg_is_named_by_ls(type_command: Type, in_folder: Path) -> None:
     (in_folder / "saes" / "model.layers.1").mkdir(parents=True)
     (in_folder / "saes" / "model.layers.1" / "cfg.json").write_text("{}")

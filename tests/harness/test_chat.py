@@ -54,6 +54,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[Answer] = [completion("yes")]
+        self.models = ["only-model"]
         self.requests: list[tuple[str, dict[str, str], Any]] = []
 
     @property
@@ -75,7 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, {}, None))
-        models = {"object": "list", "data": [{"id": "only-model", "object": "model"}]}
+        data = [{"id": name, "object": "model"} for name in self.server.models]
+        models = {"object": "list", "data": data}
         self._send((200, json.dumps(models).encode(), "application/json"))
 
     def _send(self, answer: Answer) -> None:
@@ -150,6 +152,53 @@ def test_an_address_without_path_and_model_is_completed_by_asking_the_endpoint(
 
     assert [path for path, _, _ in server.requests] == ["/v1/models", "/v1/chat/completions"]
     assert server.requests[1][2]["model"] == "only-model"
+
+
+def test_an_address_is_known_by_the_model_that_it_serves(server: Server) -> None:
+    described = OpenAIChat(server.url).describe()
+    server.models = ["another"]
+
+    assert described["requested"] == f"{server.url}#only-model"
+    assert described == OpenAIChat(f"{server.url}#only-model").describe()
+    assert OpenAIChat(server.url).describe() != described
+
+
+def test_an_address_that_serves_several_models_or_none_is_refused(server: Server) -> None:
+    server.models = ["a", "b"]
+    with pytest.raises(UsageError, match=r"serves a, b; name one: .*#a"):
+        OpenAIChat(server.url).describe()
+    server.models = []
+    with pytest.raises(UsageError, match="lists no model; name one"):
+        OpenAIChat(server.url).describe()
+
+
+def test_an_address_where_nobody_listens_is_one_line() -> None:
+    with pytest.raises(ChatError, match="listed no models"):
+        OpenAIChat("http://127.0.0.1:9", max_retries=0).describe()
+
+
+def test_a_replay_is_comparable_with_what_it_replays_and_another_run(
+    server: Server, recorder: Transcript, tmp_path: Path
+) -> None:
+    client = judge(server, recorder)
+    client.ask("S", ["Q"], key="1")
+    replay = ReplayChat(tmp_path / "run")
+
+    assert replay.comparable() == client.comparable()
+    assert replay.describe() != client.describe()
+    judge(server, recorder).ask("S", ["Q"], key="2")
+    assert ReplayChat(tmp_path / "run").comparable() == client.comparable()
+
+
+def test_a_replay_of_two_models_is_comparable_with_neither(
+    server: Server, recorder: Transcript, tmp_path: Path
+) -> None:
+    clients = [OpenAIChat(f"{server.url}#{name}", "judge", recorder) for name in ("a", "b")]
+    for client in clients:
+        client.ask("S", ["Q"], key=client.ref)
+    replayed = ReplayChat(tmp_path / "run").comparable()
+
+    assert all(client.comparable() != replayed for client in clients)
 
 
 def test_a_local_address_needs_no_key(server: Server) -> None:

@@ -99,8 +99,32 @@ def test_a_run_from_the_future_asks_for_an_upgrade(run: Run) -> None:
 def test_a_document_without_its_parts_is_called_damaged(run: Run) -> None:
     (run.path / "run.json").write_text('{"schema_version": 1}')
 
-    with pytest.raises(UsageError, match="no metrics, run_id, status, tasks"):
+    with pytest.raises(UsageError, match="no comparability, metrics, run_id, saes, status, tasks"):
         load_run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("metrics", [{}], "a metric row has no arm"),
+        ("metrics", [3], "a metric row has no arm"),
+        ("metrics", {}, "metrics is no list"),
+        ("tasks", [{"name": "x"}], "a task has no comparability"),
+        ("saes", [{}], "a SAE has no name"),
+        ("comparability", None, "a run has no comparability"),
+    ],
+)
+def test_a_document_without_its_parts_is_one_clear_line(
+    run: Run, part: str, value: object, said: str
+) -> None:
+    document = {**run.document, part: value}
+    if value is None:
+        del document[part]
+    (run.path / "run.json").write_text(json.dumps(document))
+
+    with pytest.raises(UsageError, match=f"is damaged: {said}.*; restore it or delete") as error:
+        load_run(run.path)
+    assert "\n" not in str(error.value)
 
 
 def test_sample_lines_without_their_parts_are_one_clear_line(run: Run) -> None:

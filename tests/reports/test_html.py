@@ -111,8 +111,10 @@ def stored(folder: Path, **changes: Any) -> Run:
     """A run of nothing but its document and one card."""
     folder.mkdir()
     document = {"schema_version": SCHEMA_VERSION, "run_id": "r", "status": "partial", "metrics": []}
-    task = {"name": "toy", "version": 1, "protocol": "strict"}
-    (folder / "run.json").write_text(json.dumps({**document, "tasks": [task]}))
+    task = {"name": "toy", "version": 1, "protocol": "strict", "metrics": [], "comparability": {}}
+    (folder / "run.json").write_text(
+        json.dumps({**document, "tasks": [task], "saes": [], "comparability": {}})
+    )
     card = {"title": "t", "text": {}, "scores": {}, "tags": {}, "images": [], **changes}
     (folder / "cards").mkdir()
     (folder / "cards/toy.json").write_text(json.dumps([card]))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from lmmsae_eval.errors import UsageError
+from lmmsae_eval.errors import IncompleteError, UsageError
 from lmmsae_eval.sae.formats import load_sae
 from lmmsae_eval.sae.lmm import Prompt
 from lmmsae_eval.sae.step import TopKTrainer
@@ -213,7 +213,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_still_good(
     uninterrupted: dict[str, bytes],
 ) -> None:
     little_space(9_000)
-    with pytest.raises(UsageError, match=r"can't write .*free space") as error:
+    with pytest.raises(IncompleteError, match=r"can't write .*free space") as error:
         toy.toy_train(unfinished, checkpoint_every=2)
     assert "\n" not in str(error.value)
     little_space(resource.RLIM_INFINITY)

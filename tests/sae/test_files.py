@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from lmmsae_eval.errors import UsageError
+from lmmsae_eval.errors import IncompleteError, UsageError
 from lmmsae_eval.sae.files import told_in_one_line, write_atomically
 from lmmsae_eval.sae.formats import load_sae, save_sae
 from lmmsae_eval.sae.topk import TopK
@@ -33,7 +33,7 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_half_sae(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "write_bytes", disk_full)
-    with pytest.raises(UsageError, match="No space left on device; free space") as error:
+    with pytest.raises(IncompleteError, match="No space left on device; free space") as error:
         save_sae(TopK.random(8, 4, 2, seed=0), tmp_path / "model.layers.0")
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="holds no SAE"):
@@ -43,3 +43,8 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_no_half_sae(
 def test_other_errors_pass_through() -> None:
     with pytest.raises(ZeroDivisionError), told_in_one_line(Path("x")):
         raise ZeroDivisionError
+
+
+def test_a_folder_that_can_not_be_written_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="choose another folder"), told_in_one_line(tmp_path):
+        (tmp_path / "nowhere" / "file").write_text("x")

@@ -52,6 +52,38 @@ def test_identity_changes_with_the_weights_and_with_the_template(copy: Path, tin
     assert folder_identity(copy) not in (new_template, tiny_lmm.identity)
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "x.pt", "tokenizer.model", "merges.txt"])
+def test_identity_changes_with_every_kind_of_weights_and_tokenizer_file(
+    copy: Path, name: str
+) -> None:
+    (copy / name).write_bytes(b"a")
+    before = folder_identity(copy)
+    (copy / name).write_bytes(b"b")
+    assert folder_identity(copy) != before
+
+
+def test_a_hub_model_without_a_commit_is_known_by_what_lies_in_its_folder(
+    copy: Path, tiny_lmm: LMM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy.parent)
+    (copy.parent / "owner").mkdir()
+    copy.rename(copy.parent / "owner" / "name")
+    # A folder under a hub id's name: transformers reads it, and knows no commit of it.
+    monkeypatch.setattr(Path, "is_dir", lambda _: False)
+    assert load_lmm("owner/name").identity == tiny_lmm.identity
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+def test_a_processor_that_lacks_a_package_is_one_line(
+    copy: Path, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object, **__: object) -> None:
+        raise error("\nAutoProcessor requires the Torchvision library\nbut it was not found.\n")
+
+    monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", lacking)
+    assert "requires the Torchvision library" in refused(copy)
+
+
 def test_identity_ignores_files_that_no_output_depends_on(copy: Path, tiny_lmm: LMM) -> None:
     (copy / "README.md").write_text("read me")
     assert folder_identity(copy) == tiny_lmm.identity

@@ -162,6 +162,23 @@ def test_the_config_tells_model_hookpoints_and_recipe(lmm: SparseLMM, tmp_path: 
     assert (config["n_latents"], config["k"], config["steps"], config["seed"]) == (32, 3, 20, 5)
 
 
+def test_another_layer_in_the_same_folder_keeps_the_first_ones_record(
+    lmm: SparseLMM, tmp_path: Path
+) -> None:
+    train(lmm, PROMPTS, [lmm.hookpoint(1)], out=tmp_path, seed=5, **SMALL)
+    first = metrics(tmp_path)
+    train(lmm, PROMPTS, [lmm.hookpoint(2)], out=tmp_path, seed=6, **SMALL)
+    both = metrics(tmp_path)
+    train(lmm, PROMPTS, [lmm.hookpoint(2)], out=tmp_path, seed=6, **SMALL)
+
+    assert both[: len(first)] == first
+    assert {line["hookpoint"] for line in both} == {"model.layers.0", "model.layers.1"}
+    assert metrics(tmp_path) == both
+    for layer, seed in ((0, 5), (1, 6)):
+        folder = tmp_path / f"model.layers.{layer}"
+        assert json.loads((folder / "config.json").read_text())["seed"] == seed
+
+
 def test_a_number_of_tokens_decides_the_number_of_steps(lmm: SparseLMM, tmp_path: Path) -> None:
     train(
         lmm,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from lmmsae_eval.errors import UnknownNameError, UsageError
@@ -168,7 +170,8 @@ def test_folders_of_one_name_are_told_apart_by_their_parents(world, tmp_path):
         ({"tasks": ["haluc"]}, "did you mean 'halluc'"),
         ({"tasks": []}, "no tasks"),
         ({"tasks": ["halluc"], "protocol": "loose"}, "no protocol 'loose'"),
-        ({"tasks": ["halluc"], "judge": "openai/gpt-4o"}, "OPENAI_API_KEY"),
+        ({"tasks": ["halluc", "consistency"], "judge": "openai/gpt-4o"}, "OPENAI_API_KEY"),
+        ({"tasks": ["halluc"], "model": "owner/name"}, "give --sae or --layers for owner/name"),
         ({"tasks": ["halluc"], "params": {"iou": {}}}, "not among the tasks"),
         ({"tasks": ["halluc"], "output_dir": "a-file/runs"}, "a-file"),
     ],
@@ -190,7 +193,56 @@ def test_an_unknown_task_has_its_own_kind_of_error(world):
 
 def test_a_model_that_is_not_there_is_a_usage_error(world):
     with pytest.raises(UsageError, match="no model folder"):
-        small_run(model="./nowhere")
+        small_run(model="./nowhere", layers=[1])
+
+
+@pytest.fixture
+def unmeasured(monkeypatch):
+    """L0 is measured on images, which the planted provider has not."""
+    name = "lmmsae_eval.tasks.session.measured_l0"
+    monkeypatch.setattr(name, lambda subject, _: [None] * len(subject.main_saes))
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_tasks_that_ask_no_judge_need_no_key_and_are_the_same_run_with_one(world, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert small_run(judge="openai/gpt-4o").path == small_run().path
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(world, tmp_path):
+    from lmmsae_eval.harness.chat import ReplayChat
+    from lmmsae_eval.harness.transcript import Transcript
+    from lmmsae_eval.tasks.session import Request, _plan, _tasks, open_subject
+
+    entry = {"request_sha256": "0", "requested": "openai/gpt-4o", "params": {}, "error": None}
+    (tmp_path / "judge.jsonl").write_text(json.dumps(entry) + "\n")
+    client = ReplayChat(tmp_path / "judge.jsonl")
+    request = Request(["consistency"], [given(tmp_path / "mine", world)], model=WORLD)
+    subject = open_subject(request, client, SilentProgress())
+    plan = _plan(
+        request, _tasks(request), subject, client, Transcript(), tmp_path, SilentProgress()
+    )
+    described = {"provider": "openai", "requested": "openai/gpt-4o", "params": {}}
+    assert plan.tasks[0].comparability == {"judge": described}
+    assert "file_sha256" in plan.identity["judge"]
+
+
+def test_a_change_of_the_trainers_own_values_is_another_key(world, monkeypatch):
+    from dataclasses import replace
+
+    from lmmsae_eval.sae import recipe
+
+    def key():
+        hookpoint = world.lmm.hookpoint(1)
+        return training._key(world.lmm, world.provider, hookpoint, training.RECIPE)
+
+    before = key()
+    preset = recipe.PRESETS["small"]
+    for change in ({"lr": 1e-3}, {"auxk_alpha": 0.0}, {"dead_after": 5}):
+        other = replace(preset, recipe=replace(preset.recipe, **change))
+        monkeypatch.setattr(recipe, "PRESETS", {"small": other})
+        assert key() != before
 
 
 def test_every_sae_gets_an_untrained_control_that_keeps_the_mean(world, tmp_path):

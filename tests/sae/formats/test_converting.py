@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lmmsae_eval.errors import UnknownNameError, UsageError
+from lmmsae_eval.errors import IncompleteError, UnknownNameError, UsageError
 from lmmsae_eval.sae.formats import convert, load_sae, save_sae
 from lmmsae_eval.sae.topk import TopK
 from torch import Tensor
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_loads(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
 
     monkeypatch.setattr(Path, "write_bytes", disk_full)
-    with pytest.raises(UsageError, match="No space left on device; free space") as error:
+    with pytest.raises(IncompleteError, match="No space left on device; free space") as error:
         convert(tmp_path / "a", tmp_path / "b", to)
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
+from lmmsae_eval.cli.main import cli
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.formats import load_sae
 from torch import Tensor
@@ -24,6 +27,18 @@ def test_an_sae_of_any_family_reconstructs_as_its_own_library_does(
     theirs = layout.reconstruct(exact, x.double())
     torch.testing.assert_close(sae.reconstruct(x).double(), theirs, rtol=1e-4, atol=1e-4)
     assert all(tensor.dtype == torch.float32 for tensor in sae.tensors)
+
+
+def test_an_sae_of_any_family_is_listed(layout: Any, tmp_path: Path) -> None:
+    layout.write(tmp_path / "deeper" / "still", layout.tensors)
+    result = CliRunner().invoke(cli, ["ls", "saes", "--saes", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    listed = json.loads(result.output)
+    mine = [sae for sae in listed if sae["folder"].startswith(str(tmp_path))]
+    [(_, sae)] = load_sae(layout.write(tmp_path / "again", layout.tensors))
+    assert [(m["latents"], m["k"], m["d_model"]) for m in mine] == [
+        (sae.n_latents, sae.k, sae.d_model)
+    ]
 
 
 def test_half_precision_is_loaded_as_float32(layout: Any, x: Tensor, tmp_path: Path) -> None:

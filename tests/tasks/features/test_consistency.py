@@ -36,6 +36,9 @@ class Chat:
     def describe(self) -> dict[str, Any]:
         return {"provider": "test"}
 
+    def comparable(self) -> dict[str, Any]:
+        return self.describe()
+
 
 def total(rows: Any, metric: str) -> Any:
     key = (metric, "main", None, None)
