@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..errors import IncompleteError, InvalidSubmissionError
+from ..errors import IncompleteError, InvalidSubmissionError, UsageError
 from ..harness.progress import progress_for
 from .group import Interrupted
 from .options import (
@@ -58,6 +59,14 @@ if TYPE_CHECKING:
 )
 @seed_option
 @click.option(
+    "--segmenter",
+    metavar="REF",
+    default="exact",
+    show_default=True,
+    help="Where explanations are true, for iou: 'exact' masks of the images, or DETECTOR+SAM, a "
+    "GroundingDINO and a SAM, hub ids or folders; 'released' is the paper's pair.",
+)
+@click.option(
     "--limit",
     callback=count_or_share,
     metavar="N|SHARE",
@@ -80,6 +89,7 @@ def command(
     judge: str | None,
     protocol: str,
     seed: int,
+    segmenter: str,
     limit: int | float | None,
     output_dir: Path,
     leaderboard: Path,
@@ -105,12 +115,25 @@ def command(
             output_dir=output_dir,
             seed=seed,
             limit=limit,
+            params=_params(segmenter, tasks),
             progress=shown,
         )
     except KeyboardInterrupt:
         message = f"interrupted; what was done is kept, go on with: {_typed()}"
         raise Interrupted(message) from None
     _publish(run, leaderboard)
+
+
+def _params(segmenter: str, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The segmenter by name and by its weights, so that others are another run."""
+    if segmenter == "exact":
+        return {}
+    if "iou" not in tasks:
+        raise UsageError("--segmenter is for the task iou; add it to --tasks")
+    from ..tasks.features.grounded_sam import RELEASED, GroundedSam
+
+    ref = RELEASED if segmenter == "released" else segmenter
+    return {"iou": {"segmenter": {"ref": ref, "identity": GroundedSam(ref).identity}}}
 
 
 def _typed() -> str:

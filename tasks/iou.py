@@ -18,6 +18,7 @@ from .features.clip_scores import (
     clip_samples,
     wrong_labels,
 )
+from .features.grounded_sam import GroundedSam
 from .features.masks import best_tokens, iou, rolled, token_mask
 from .features.plots import by_concept, by_layer
 from .features.segment import ExactMasks
@@ -81,7 +82,9 @@ class Iou(Task["Subject"]):
         self._segmenter: Segmenter = ExactMasks()
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
-        refuse_unknown(context)
+        refuse_unknown(context, "segmenter")
+        if "segmenter" in context.params:
+            self._segmenter = GroundedSam(context.params["segmenter"]["ref"])
         for study in studies(context):
             yield from _study_samples(study, context)
         yield from clip_samples(context)

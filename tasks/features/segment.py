@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Segmenter(Protocol):
     """Finds a label's pixels."""
 
-    identity: str
+    @property
+    def identity(self) -> str: ...
 
     def segment(self, images: ImageSet, index: int, label: str) -> Mask | None:
         """`(height, width)` bool, empty when nothing is found; None when it knows no such label."""

@@ -147,15 +147,27 @@ def test_a_full_disk_is_incomplete_and_resumable(
     _refused(type_command(*QUICK), "free some space and type the same command again", code=3)
 
 
+@pytest.mark.parametrize(
+    ("tasks", "segmenter", "says"),
+    [("halluc", "released", "is for the task iou"), ("iou", "one", "name 'exact' or DETECTOR")],
+)
+def test_a_segmenter_that_can_not_be_used_is_refused(
+    type_command: Type, tasks: str, segmenter: str, says: str
+) -> None:
+    _refused(type_command("run", "-t", tasks, "--segmenter", segmenter), says)
+
+
 def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: Any) -> None:
     asked = session_gives(KeyboardInterrupt())
 
     type_command(
         *("run", "-t", "iou,clip", "--tasks", "halluc,iou", "-l", "2,model.layers.4", "-s", "a"),
         *("--sae", "b", "--limit", "0.5", "--seed", "3", "--output_dir", "x", "--judge", "y"),
+        *("--segmenter", "d+s"),
     )
 
     assert asked.pop("progress")
+    assert asked.pop("params")["iou"]["segmenter"]["ref"] == "d+s"
     assert asked == {
         "tasks": ["iou", "clip", "halluc"],
         "saes": ["a", "b"],

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from lmmsae_eval.errors import UsageError
+from lmmsae_eval.errors import IncompleteError, UsageError
 from lmmsae_eval.sae.cache import ActivationCache
 from lmmsae_eval.sae.distributed import ALONE
 from lmmsae_eval.sae.formats import load_sae
@@ -134,9 +134,11 @@ def test_a_full_disk_is_one_line_and_the_cache_not_whole(tmp_path: Path) -> None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        refused(tmp_path, "can't write .*free space")
+        with pytest.raises(IncompleteError, match=r"can't write .*free") as error:
+            toy_train(tmp_path / "other", (1,), cache=tmp_path / "cache")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(error.value)
     assert [file.name for file in (tmp_path / "cache").iterdir()] == ["cache.json"]
     assert toy_train(tmp_path / "other", (1,), cache=tmp_path / "cache") == 5
 
