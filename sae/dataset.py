@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import BadImageError, UsageError
-from .images import QUESTION
+from .images import QUESTION, PromptSequence
 from .lmm import Prompt
 
 _TEXT = ("value", "content")
 
 
-class ImageDataset(Sequence[Prompt]):
+class ImageDataset(PromptSequence):
     """`REF[@revision][:split]`: a hub id or a folder; the split is `train` unless named.
 
     The column `image` is a picture, or a list of which the first is taken. The first two turns of
@@ -33,18 +33,7 @@ class ImageDataset(Sequence[Prompt]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, place: int) -> Prompt: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Prompt]: ...
-
-    def __getitem__(self, place: int | slice) -> Prompt | list[Prompt]:
-        if isinstance(place, slice):
-            return [self._prompt(i) for i in range(*place.indices(len(self)))]
-        return self._prompt(place)
-
-    def _prompt(self, place: int) -> Prompt:
+    def prompt(self, place: int) -> Prompt:
         try:
             row = self._rows[place]
             image = row["image"][0] if isinstance(row["image"], list) else row["image"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,26 @@ QUESTION = "describe the image ."
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
-class ImageFolder(Sequence[Prompt]):
+class PromptSequence(Sequence[Prompt]):
+    """Prompts that are made when they are asked for."""
+
+    @abstractmethod
+    def prompt(self, place: int) -> Prompt:
+        """The one at a place, 0 to `len(self) - 1`. Raises `BadImageError` on a broken picture."""
+
+    @overload
+    def __getitem__(self, place: int) -> Prompt: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Prompt]: ...
+
+    def __getitem__(self, place: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(place, slice):
+            return [self.prompt(i) for i in range(*place.indices(len(self)))]
+        return self.prompt(place)
+
+
+class ImageFolder(PromptSequence):
     """Every picture under a folder, in name order, with one question. Each is read when it is
     asked for.
 
@@ -39,15 +59,7 @@ class ImageFolder(Sequence[Prompt]):
     def __len__(self) -> int:
         return len(self.files)
 
-    @overload
-    def __getitem__(self, place: int) -> Prompt: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[Prompt]: ...
-
-    def __getitem__(self, place: int | slice) -> Prompt | list[Prompt]:
-        if isinstance(place, slice):
-            return [Prompt(self.text, read_image(file)) for file in self.files[place]]
+    def prompt(self, place: int) -> Prompt:
         return Prompt(self.text, read_image(self.files[place]))
 
     @cached_property
