@@ -13,6 +13,8 @@ from ...errors import UsageError
 from .family import Stored
 from .hub import parse
 
+MARK = "<!-- made by lmmsae-eval push -->"
+"""In every card that nobody wrote by hand."""
 _METRICS = "metrics.jsonl"
 _NOT_SCORES = ("step", "lr")
 
@@ -24,6 +26,7 @@ def model_card(repo: str, root: Path, saes: Sequence[Stored]) -> str:
     return "\n".join(
         [
             *_header(models),
+            MARK,
             f"# {repo.rpartition('/')[2]}",
             "",
             f"Sparse autoencoders on the residual stream of {_told(models)}.",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ..files import told_in_one_line, write_atomically
-from .card import model_card
+from .card import MARK, model_card
 from .hub import first_sentence, parse
 from .loading import places_at
 
@@ -19,9 +19,10 @@ def push(folder: Path, repo: str, *, private: bool = False, dry_run: bool = Fals
     """Write `README.md` into `folder` and upload it with the SAEs in one commit.
 
     Returns the commit's address, or the card's path when `dry_run`: then nothing leaves this
-    machine. Only SAEs, the run's config and its metrics go up. A README.md that is there already is
-    kept and goes up as it is. Raises `UsageError` for a folder without SAEs, an SAE that doesn't
-    load, and whatever the hub refuses.
+    machine. Only SAEs, the run's config and its metrics go up. A README.md that somebody wrote is
+    kept and goes up as it is; one of ours is written anew, since its scores may be of before.
+    Raises `UsageError` for a folder without SAEs, an SAE that doesn't load, and whatever the hub
+    refuses.
     """
     ref = parse(repo)
     if ref is None or ref.folder or ref.revision:
@@ -31,7 +32,7 @@ def push(folder: Path, repo: str, *, private: bool = False, dry_run: bool = Fals
     places = places_at(folder, folder)
     saes = [one for place in places for one in place.family.read(place.path)]
     card = folder / CARD
-    if not card.exists():
+    if not card.exists() or MARK in card.read_text(encoding="utf-8"):
         with told_in_one_line(card):
             write_atomically(card, model_card(repo, folder, saes))
     if dry_run:

@@ -100,6 +100,16 @@ def test_a_card_that_somebody_wrote_is_kept(trained: Path, hub: Hub) -> None:
     assert (trained / "README.md").read_text() == "by hand"
 
 
+def test_a_card_of_ours_follows_a_later_training(trained: Path, hub: Hub) -> None:
+    push(trained, "me/llava-saes", dry_run=True)
+    metrics = trained / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("0.035", "0.5"))
+
+    push(trained, "me/llava-saes")
+
+    assert "| 24 | 8 | 3 | 0.5 |" in (trained / "README.md").read_text()
+
+
 def test_without_metrics_the_card_says_so(sae: TopK, tmp_path: Path, hub: Hub) -> None:
     save_sae(sae, tmp_path / "model.layers.7")
     push(tmp_path, "me/x", dry_run=True)
