@@ -15,7 +15,7 @@ from ..harness.snapshot import snapshot
 from ..reports.table import number
 from .find import find_run
 from .github import report_to_github
-from .options import FiniteRange, json_option, print_json, runs_option
+from .options import PROBABILITY, FiniteRange, json_option, print_json, runs_option
 from .table import print_table
 
 HEADER = ("task", "layer", "metric", "baseline", "now", "change", "interval", "p", "verdict")
@@ -98,7 +98,7 @@ def _floors(ctx: click.Context, param: click.Parameter, values: Iterable[str]) -
 )
 @click.option(
     "--alpha",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.05,
     show_default=True,
     help="Chance of any false alarm in the whole gate, at most (Holm).",

@@ -9,7 +9,7 @@ import click
 
 from .advice import print_advisories
 from .find import find_run
-from .options import FiniteRange, json_option, print_json, runs_option, split_commas
+from .options import PROBABILITY, FiniteRange, json_option, print_json, runs_option, split_commas
 from .table import print_table, printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FORMATS = ("table", "md", "json")
 )
 @click.option(
     "--alpha",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.05,
     show_default=True,
     help="Chance of a false finding, as corrected.",

@@ -29,6 +29,9 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+PROBABILITY = FiniteRange(0, 1, min_open=True, max_open=True)
+
+
 def split_commas(
     _ctx: click.Context, _param: click.Parameter, values: Iterable[str]
 ) -> tuple[str, ...]:

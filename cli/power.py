@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .find import find_run
-from .options import FiniteRange, json_option, print_json, runs_option
+from .options import PROBABILITY, FiniteRange, json_option, print_json, runs_option
 from .table import print_table
 
 BY = ("layer", "hookpoint", "sae", "concept", "arm", "task")
@@ -28,14 +28,14 @@ NUMBERS = ("clusters", "sd", "need, same items", "need, others", "sees, same ite
 @click.option("--by", type=click.Choice(BY), default="layer", show_default=True)
 @click.option(
     "--power",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.8,
     show_default=True,
     help="Chance to find it.",
 )
 @click.option(
     "--alpha",
-    type=FiniteRange(0, 1, min_open=True, max_open=True),
+    type=PROBABILITY,
     default=0.05,
     show_default=True,
     help="Of one two-sided test; divide it by the size of a family.",

@@ -106,15 +106,16 @@ def comparable_tasks(a: Run, b: Run) -> list[str]:
             f"no task in common: {', '.join(tasks_a)} and {', '.join(tasks_b)}"
         )
     reasons = [
-        *_unequal("", a.document["comparability"], b.document["comparability"]),
-        *(r for name in common for r in _unequal(f"{name}: ", tasks_a[name], tasks_b[name])),
+        *unequal("", a.document["comparability"], b.document["comparability"]),
+        *(r for name in common for r in unequal(f"{name}: ", tasks_a[name], tasks_b[name])),
     ]
     if reasons:
         raise NotComparableError(f"not comparable: {'; '.join(reasons)}")
     return common
 
 
-def _unequal(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+def unequal(prefix: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """A reason for each part in which two comparability documents differ."""
     for part in sorted({*a, *b}):
         if a.get(part) != b.get(part):
             yield f"{prefix}{part} differs, {a.get(part)!r} and {b.get(part)!r}"

@@ -18,12 +18,13 @@ Floors and coverage are thresholds without statistics. A run *fails* when any nu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import NotComparableError, RegressionError, UsageError
 from .change import Row, moves
+from .compare import unequal
 from .correction import corrected
 from .difference import Change, is_drop, worse_p
 from .rules import OnMissing, Rules
@@ -148,22 +149,18 @@ def _comparable(now: Snapshot, before: Snapshot) -> list[str]:
     common = [task for task in before.tasks if now.task(task["name"])]
     if not common:
         raise NotComparableError(f"{now.run_id} and the baseline {before.run_id} share no task")
-    _check_equal("", before.comparability, now.comparability)
+    reasons = list(unequal("", before.comparability, now.comparability))
     for task in common:
         other = now.task(task["name"])
         assert other is not None
-        _check_equal(f"{task['name']}: ", task["comparability"], other["comparability"])
+        reasons += unequal(f"{task['name']}: ", task["comparability"], other["comparability"])
+    if reasons:
+        raise NotComparableError(
+            f"not comparable, baseline and now: {'; '.join(reasons)}; if that is meant, bless a "
+            "new baseline"
+        )
     extra = [task["name"] for task in now.tasks if before.task(task["name"]) is None]
     return [f"{name} is not in the baseline: its numbers have no drop" for name in extra]
-
-
-def _check_equal(prefix: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    for part in sorted({*before, *now}):
-        if before.get(part) != now.get(part):
-            raise NotComparableError(
-                f"not comparable: {prefix}{part} differs, {before.get(part)!r} in the baseline and "
-                f"{now.get(part)!r} now; if that is meant, bless a new baseline"
-            )
 
 
 def _pairs(now: Snapshot, before: Snapshot | None) -> list[Pair]:
