@@ -113,7 +113,8 @@ class SelfExplainer:
         import torch
 
         for prompts in self._prompts(pictures):
-            with torch.inference_mode():
+            # Not inference mode: what a model caches in its first forward must serve gradients too.
+            with torch.no_grad():
                 logits = self._lmm.forward(self._lmm.prepare(prompts))
             assert logits is not None
             logs = logits.float().log_softmax(-1).cpu()

@@ -68,8 +68,12 @@ class Planted:
 
 
 @cache
+@torch.inference_mode(False)
 def planted() -> Planted:
-    """The dictionary; the same one on every call and in every process."""
+    """The dictionary; the same one on every call and in every process.
+
+    Whoever asks first, its tensors can be differentiated through later.
+    """
     rng = np.random.default_rng(SEED)
     n = len(FEATURES)
     square, _ = np.linalg.qr(rng.standard_normal((D_MODEL, D_MODEL)))

@@ -55,7 +55,9 @@ class ReadOut:
 
 
 @cache
+@torch.inference_mode(False)
 def readout() -> ReadOut:
+    """The same one on every call, and usable under autograd whoever asks first."""
     table = torch.zeros(len(WORDS), len(FEATURES))
     table[WORD_ID["yes"]] = margin_weights() / 2
     table[WORD_ID["no"]] = -margin_weights() / 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from lmmsae_eval.testbed.planted import (
     true_sae,
 )
 from lmmsae_eval.testbed.planted.provider import KnownQuestions
-from lmmsae_eval.testbed.planted.readout import EVIDENCE, PRIOR
+from lmmsae_eval.testbed.planted.readout import EVIDENCE, PRIOR, readout
 from lmmsae_eval.testbed.planted.weights import N_LATENTS
 from lmmsae_eval.testbed.world.labels import PRIORS, VOCABULARY, prior_of
 from lmmsae_eval.testbed.world.scene import random_scene
@@ -251,3 +251,13 @@ def test_a_stirred_yes_no_answer_stays_yes_or_no(lmm: PlantedLMM) -> None:
         return x + noise / lmm.d_model**0.5
 
     assert set(lmm.generate(batch, 1, {lmm.hookpoint(2): stir})) <= {"yes", "no"}
+
+
+@pytest.mark.parametrize("made", [planted, readout])
+def test_what_is_first_made_in_inference_mode_can_still_be_differentiated_through(
+    made: Callable[[], object],
+) -> None:
+    made.cache_clear()  # type: ignore[attr-defined]
+    with torch.inference_mode():
+        kept = vars(made())
+    assert not any(tensor.is_inference() for tensor in kept.values())
