@@ -103,6 +103,7 @@ def work(row: str, args: argparse.Namespace) -> None:
     """One row in this process: a line on stdin asks for a step or a reconstruction, a line on
     stdout tells (cpu, wall) in products.
     """
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a peer prints at import is no answer
     import torch
 
     if args.peers:
@@ -124,12 +125,12 @@ def work(row: str, args: argparse.Namespace) -> None:
             reconstruct(data[0])
 
     timed(lambda: torch.mm(data[0], ruler.T))
-    print("ready", flush=True)
+    print("ready", file=answers, flush=True)
     for number, line in enumerate(sys.stdin):
         x = data[number % BATCHES]
         found = beside((lambda x=x: step(x)) if line.strip() == "step" else reconstruction)
         own = ruler.numel() * ruler.element_size()
-        print(json.dumps({"units": found, "peak": peak_mb(own)}), flush=True)
+        print(json.dumps({"units": found, "peak": peak_mb(own)}), file=answers, flush=True)
 
 
 def start(row: str, args: argparse.Namespace) -> subprocess.Popen[str]:
