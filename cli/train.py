@@ -105,7 +105,7 @@ def _rate(
 )
 @click.option(
     "--distribute",
-    type=click.Choice(["data", "layers"]),
+    type=click.Choice(["data", "layers", "latents"]),
     default="data",
     show_default=True,
     help="Under torchrun: what the processes share out.",

@@ -31,7 +31,7 @@ def autograd_gradients(
             if part.error is done.error:
                 error = (x - decoded).detach()
         if done.aux is not None and auxk is not None:
-            loss = loss + _auxk(twin, pre, done.aux.indices, error, auxk.alpha / total)
+            loss = loss + _auxk(twin, pre, done.aux.latents.indices, error, auxk.alpha / total)
         W_enc, b_enc, W_dec, b_dec = torch.autograd.grad(loss, learned)
         return Gradients(loss.detach(), W_enc, b_enc, W_dec, b_dec)
 

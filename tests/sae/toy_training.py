@@ -20,6 +20,7 @@ from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.learner import Learner, new_learner
 from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
 from lmmsae_eval.sae.recipe import Recipe
+from lmmsae_eval.sae.shard import whole
 from lmmsae_eval.sae.step import TopKTrainer
 from lmmsae_eval.sae.train import train
 from torch import Tensor
@@ -111,10 +112,10 @@ def global_batch(step: int) -> list[Tensor]:
     return [3 + torch.randn(n, D, generator=generator, dtype=torch.float64) for n in sizes]
 
 
-def double_learner(ranks: Ranks, **change: Any) -> Learner:
+def double_learner(ranks: Ranks, shards: Ranks = ALONE, **change: Any) -> Learner:
     settings: dict[str, Any] = {"n_latents": 32, "k": 3, "lr": 1e-2, "dead_after": 200}
     recipe = Recipe(**(settings | change))
-    return new_learner(recipe, torch.full((D,), 3.0, dtype=torch.float64), ranks)
+    return new_learner(recipe, torch.full((D,), 3.0, dtype=torch.float64), ranks, shards)
 
 
 def double_steps(learner: Learner, parts_of: Any, steps: int = 20) -> list[Tensor]:
@@ -122,6 +123,44 @@ def double_steps(learner: Learner, parts_of: Any, steps: int = 20) -> list[Tenso
         x = parts_of(step)
         learner.step(x, torch.full((len(x),), TokenKind.TEXT, dtype=torch.int8), 1e-2)
     return list(learner.trainer.sae.tensors)
+
+
+SHARDED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "pieces": {"accumulate": 3, "clip": 1e-2},
+    "without auxk": {"auxk_alpha": 0.0},
+    "k is a shard": {"k": 16, "dead_after": 1},
+}
+"""Recipes that shards are to learn as one process does."""
+
+
+def sharded_steps(learner: Learner) -> tuple[list[Tensor], dict[str, float]]:
+    """The weights after 20 steps, and what is measured in one more."""
+    double_steps(learner, lambda step: torch.cat(global_batch(step)))
+    x = torch.cat(global_batch(20))
+    kinds = torch.full((len(x),), TokenKind.TEXT, dtype=torch.int8)
+    measured = learner.measure(x, kinds, learner.step(x, kinds, 0.0))
+    return list(whole(learner.trainer.sae).tensors), measured
+
+
+def _stopped_then_on(out: Path, ranks: Ranks) -> None:
+    """Latents shared out, stopped in a step on every rank at once, and gone on with."""
+    original, steps = TopKTrainer.step, 0
+
+    def step(self: TopKTrainer, x: Tensor, lr: float) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps > 17 * LAYERS:
+            raise KeyboardInterrupt
+        return original(self, x, lr)
+
+    TopKTrainer.step = step
+    try:
+        toy_train(out, ranks, distribute="latents", checkpoint_every=5)
+    except KeyboardInterrupt:
+        assert list((out / "checkpoint").glob("*rank1-of-2*"))
+    TopKTrainer.step = original
+    toy_train(out, ranks, distribute="latents", checkpoint_every=5)
 
 
 def _as_ranks(out: Path) -> None:
@@ -135,6 +174,12 @@ def _as_ranks(out: Path) -> None:
         toy_train(out / "data", ranks)
         toy_train(out / "layers", ranks, distribute="layers")
         toy_train(out / "cached", ranks, distribute="layers", cache=out / "cache")
+        for name, change in SHARDED.items():
+            learned = sharded_steps(double_learner(ALONE, ranks, **change))
+            torch.save(learned, out / f"shard {name}{ranks.rank}.pt")
+        toy_train(out / "latents", ranks, distribute="latents")
+        toy_train(out / "cached latents", ranks, distribute="latents", cache=out / "cache")
+        _stopped_then_on(out / "stopped", ranks)
 
 
 def main() -> None:
