@@ -29,7 +29,7 @@ def bag_sums(
     columns = _columns(width)
     if len(starts) == 0:
         return out
-    with torch.cuda.device_of(table):
+    with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]
         _bag_sums[(len(starts), triton.cdiv(width, columns))](
             *(out, table.contiguous(), rows, starts, weights.contiguous()),
             *(len(rows), len(starts), width, columns, _accumulator(table)),
@@ -43,7 +43,7 @@ def pair_dots(table: Tensor, rows: Tensor, vectors: Tensor, tokens: Tensor) -> T
     out = table.new_empty(len(rows))
     if len(rows) == 0:
         return out
-    with torch.cuda.device_of(table):
+    with torch.cuda.device_of(table):  # type: ignore[no-untyped-call]
         _pair_dots[(triton.cdiv(len(rows), _PAIRS),)](
             *(out, table.contiguous(), rows, vectors.contiguous(), tokens),
             *(len(rows), width, _PAIRS, _columns(width), _accumulator(table)),

@@ -46,15 +46,15 @@ class TopKShard(TopK):
                 f"k is {sae.k} but each of {ranks.world} processes has {share} latents; start fewer"
             )
         rows = slice(ranks.rank * share, (ranks.rank + 1) * share)
-        parts = (tensor[rows].clone() for tensor in (sae.W_enc, sae.b_enc, sae.W_dec))
-        return cls(*parts, sae.b_dec, sae.k, ranks)
+        W_enc, b_enc, W_dec = (part[rows].clone() for part in (sae.W_enc, sae.b_enc, sae.W_dec))
+        return cls(W_enc, b_enc, W_dec, sae.b_dec, sae.k, ranks)
 
     def whole(self) -> TopK:
         """The SAE with everyone's latents, on every rank: all must ask."""
-        rows = (self.of_all(tensor) for tensor in (self.W_enc, self.b_enc, self.W_dec))
-        return TopK(*rows, self.b_dec, self.k)
+        W_enc, b_enc, W_dec = map(self._of_all, (self.W_enc, self.b_enc, self.W_dec))
+        return TopK(W_enc, b_enc, W_dec, self.b_dec, self.k)
 
-    def of_all(self, own: Tensor) -> Tensor:
+    def _of_all(self, own: Tensor) -> Tensor:
         """What each rank has `(own latents, ...)`, in one: `(latents, ...)`."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.tensor import DTensor, Shard
