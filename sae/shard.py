@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 
 from ..errors import UsageError
 from .distributed import Ranks
-from .sae import Latents
+from .sae import SAE, Latents
 from .topk import TopK
 
 
@@ -31,10 +31,15 @@ class TopKShard(TopK):
     architecture = "topk_shard"
 
     @classmethod
-    def of(cls, sae: TopK, ranks: Ranks) -> Self:
-        """This rank's part, copied. Raises `UsageError` where latents don't go round evenly, and
-        where k is more than one rank has.
+    def of(cls, sae: SAE, ranks: Ranks) -> Self:
+        """This rank's part, copied. Raises `UsageError` for another architecture, where latents
+        don't go round evenly, and where k is more than one rank has.
         """
+        if not isinstance(sae, TopK):
+            raise UsageError(
+                f"only topk latents can be shared out, not those of {sae.architecture}; distribute "
+                "data or layers"
+            )
         share, rest = divmod(sae.n_latents, ranks.world)
         if rest:
             raise UsageError(
@@ -85,6 +90,6 @@ class TopKShard(TopK):
         return self.ranks.sum_(part)
 
 
-def whole(sae: TopK) -> TopK:
+def whole(sae: SAE) -> SAE:
     """Of a shard, the SAE that it is part of (all ranks must ask); any other as it is."""
     return sae.whole() if isinstance(sae, TopKShard) else sae
