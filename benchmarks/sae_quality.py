@@ -3,8 +3,10 @@
 Our trainer, its autograd twin and sparsify learn from the same real activations of the testbed's
 LMM in the same order, from the same start, by the same Adam and learning rate, without AuxK.
 Printed for each are FVU and dead share on pictures that none of them saw, and FVU as a ratio to
-sparsify's (bar: at most 1.005) and to the twin's (bar: equal). A row is skipped, with the reason,
-where its package is not installed: `--peers DIR` adds a folder to look in.
+sparsify's (bar: at most 1.005) and to the twin's (bar: equal). In float32 two trainings that differ by
+rounding alone drift apart by some thousandths; `--double` shows that nothing else differs. A row is
+skipped, with the reason, where its package is not installed: `--peers DIR` adds a folder to look
+in.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ def sparsify(start: TopK) -> Row:
     with contextlib.redirect_stdout(sys.stderr):  # it prints at import
         from sparsify import SparseCoder, SparseCoderConfig  # type: ignore[import-not-found]
 
-    sae = SparseCoder(start.d_model, SparseCoderConfig(num_latents=start.n_latents, k=start.k))
+    config = SparseCoderConfig(num_latents=start.n_latents, k=start.k)
+    sae = SparseCoder(start.d_model, config, dtype=start.W_enc.dtype)
     with torch.no_grad():
         for theirs, ours in (
             (sae.encoder.weight, start.W_enc),
@@ -167,6 +170,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--double", action="store_true", help="learn in float64: less chaos")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=[*ROWS])
     parser.add_argument("--peers", type=Path, help="a folder of installed peers")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -175,6 +179,8 @@ def main() -> None:
         sys.path.append(str(args.peers))  # behind what is installed: the peer runs on our torch
     x = activations(args.layer, args.pictures, 0)
     held_out = activations(args.layer, max(1, args.pictures // 8), HELD_OUT_SEED)
+    if args.double:
+        x, held_out = x.double(), held_out.double()
     found = []
     for name in args.rows:
         try:
