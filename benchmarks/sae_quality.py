@@ -3,9 +3,9 @@
 Our trainer, its autograd twin and sparsify learn from the same real activations of the testbed's
 LMM in the same order, from the same start, by the same Adam and learning rate, without AuxK.
 Printed for each are FVU and dead share on pictures that none of them saw, and FVU as a ratio to
-sparsify's (bar: at most 1.005) and to the twin's (bar: equal). In float32 two trainings that differ by
-rounding alone drift apart by some thousandths; `--double` shows that nothing else differs. A row is
-skipped, with the reason, where its package is not installed: `--peers DIR` adds a folder to look
+sparsify's (bar: at most 1.005) and to the twin's (bar: equal). In float32 two trainings that differ
+by rounding alone drift apart by some thousandths; `--double` shows that nothing else differs. A row
+is skipped, with the reason, where its package is not installed: `--peers DIR` adds a folder to look
 in.
 """
 
