@@ -19,6 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .family import Share, TopKFamily
 from .sae import Latents
@@ -109,11 +110,13 @@ def forward(
 
 
 def _aux(sae: TopKFamily, parts: Sequence[Latents], k: int) -> Aux | None:
-    values = torch.cat([part.values for part in parts])
+    indices, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     used = sae.among_strongest(values, k)
     if used is None:
         return None
-    return Aux(Latents(torch.cat([part.indices for part in parts]), (values * used).relu_()), used)
+    if not values.shape[1]:  # all dead latents are on other ranks: one slot, unused
+        indices, values, used = (pad(tensor, (0, 1)) for tensor in (indices, values, used))
+    return Aux(Latents(indices, (values * used).relu_()), used)
 
 
 def _strongest_of(pre: Tensor, rows: Tensor, k: int) -> Latents:

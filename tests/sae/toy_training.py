@@ -21,7 +21,7 @@ from lmmsae_eval.sae.learner import Learner, new_learner
 from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
 from lmmsae_eval.sae.recipe import Recipe
 from lmmsae_eval.sae.shard import whole
-from lmmsae_eval.sae.step import TopKTrainer
+from lmmsae_eval.sae.step import AuxK, TopKTrainer
 from lmmsae_eval.sae.train import train
 from torch import Tensor
 
@@ -129,13 +129,23 @@ SHARDED: dict[str, dict[str, Any]] = {
     "plain": {},
     "pieces": {"accumulate": 3, "clip": 1e-2},
     "without auxk": {"auxk_alpha": 0.0},
-    "k is a shard": {"k": 16, "dead_after": 1},
+    "k is a shard": {"k": 16},
+    "dead on one rank": {"dead_after": 50},
+    "dead on both": {"dead_after": 50},
 }
 """Recipes that shards are to learn as one process does."""
+DEAD = {"dead on one rank": [1, 2, 3, 8, 9], "dead on both": [0, 17, 20, 21, 22, 30]}
+"""Latents that begin with their ReLU shut."""
 
 
-def sharded_steps(learner: Learner) -> tuple[list[Tensor], dict[str, float]]:
+def sharded_steps(name: str, shards: Ranks) -> tuple[list[Tensor], dict[str, float]]:
     """The weights after 20 steps, and what is measured in one more."""
+    learner = double_learner(ALONE, shards, **SHARDED[name])
+    if name in DEAD:
+        bias = learner.trainer.sae.b_enc
+        mine = [i - shards.rank * len(bias) for i in DEAD[name]]
+        bias[[i for i in mine if 0 <= i < len(bias)]] = -9.0
+        learner.trainer.auxk = AuxK(0.5, 4)
     double_steps(learner, lambda step: torch.cat(global_batch(step)))
     x = torch.cat(global_batch(20))
     kinds = torch.full((len(x),), TokenKind.TEXT, dtype=torch.int8)
@@ -174,8 +184,8 @@ def _as_ranks(out: Path) -> None:
         toy_train(out / "data", ranks)
         toy_train(out / "layers", ranks, distribute="layers")
         toy_train(out / "cached", ranks, distribute="layers", cache=out / "cache")
-        for name, change in SHARDED.items():
-            learned = sharded_steps(double_learner(ALONE, ranks, **change))
+        for name in SHARDED:
+            learned = sharded_steps(name, ranks)
             torch.save(learned, out / f"shard {name}{ranks.rank}.pt")
         toy_train(out / "latents", ranks, distribute="latents")
         toy_train(out / "cached latents", ranks, distribute="latents", cache=out / "cache")
