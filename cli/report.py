@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from ..errors import UsageError
 from .find import find_run
 from .options import json_text, runs_option
 
@@ -23,19 +24,30 @@ from .options import json_text, runs_option
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Where it is written.  [default: html beside the run, md and json to stdout]",
+    type=click.Path(path_type=Path),
+    help="A file, or for html a folder.  [default: html beside the run, md and json to stdout]",
+)
+@click.option(
+    "--single-file",
+    is_flag=True,
+    help="One html file to send, with at most 200 of its cards.",
 )
 @runs_option
 def command(
-    ref: str, form: Literal["html", "md", "json"], out: Path | None, output_dir: Path
+    ref: str,
+    form: Literal["html", "md", "json"],
+    out: Path | None,
+    single_file: bool,
+    output_dir: Path,
 ) -> None:
     """Write a run's report: scores, plots and pictures on one page."""
+    if single_file and form != "html":
+        raise UsageError(f"--single-file is for html; {form} is one file anyway")
     run = find_run(ref, output_dir)
     if form == "html":
         from ..reports.html import write_report
 
-        click.echo(write_report(run, out))
+        click.echo(write_report(run, out, single_file=single_file))
     elif form == "md":
         from ..reports.markdown import render_markdown
 
