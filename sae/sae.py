@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -55,6 +55,7 @@ class SAE(ABC):
     k: int
     """Latents a token: exactly, at most, on average or aimed at, as the architecture says."""
 
+    least_k: ClassVar[int] = 1
     architecture: ClassVar[str]
     """The name in `architectures.py`, in run documents and in `identity`."""
 
@@ -66,7 +67,7 @@ class SAE(ABC):
                 "tensors of one SAE disagree: W_enc, b_enc, W_dec, b_dec are "
                 + ", ".join(str(tuple(tensor.shape)) for tensor in weights)
             )
-        if not 1 <= self.k <= n:
+        if not self.least_k <= self.k <= n:
             raise ValueError(f"k is {self.k} but the SAE has {n} latents")
 
     @abstractmethod
@@ -146,12 +147,17 @@ class SAE(ABC):
         """Dense `(tokens, n_latents)`: for a training step, not for keeping."""
         return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc.T)
 
+    @property
+    def tokens_at_a_time(self) -> int:
+        """Whose pre-activations are in memory together."""
+        return max(1, _DENSE_VALUES // self.n_latents)
+
     def dense_parts(self, x: Tensor) -> Iterator[Tensor]:
         """`pre_activations` of some tokens at a time, in order: `(some, n_latents)` each.
 
         All in one buffer, unless autograd needs them: be done with one before the next.
         """
-        size = max(1, _DENSE_VALUES // self.n_latents)
+        size = self.tokens_at_a_time
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
             yield from (self.pre_activations(part) for part in torch.split(x, size))
             return
@@ -163,7 +169,7 @@ class SAE(ABC):
     def encode(self, x: Tensor) -> Latents:
         """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own."""
         flat = x.reshape(-1, self.d_model).to(self.W_enc)
-        latents = _joined([self.choose(pre) for pre in self.dense_parts(flat)])
+        latents = joined([self.choose(pre) for pre in self.dense_parts(flat)])
         shape = (*x.shape[:-1], latents.values.shape[-1])
         return Latents(latents.indices.int().reshape(shape), latents.values.reshape(shape))
 
@@ -206,7 +212,7 @@ def packed(dense: Tensor) -> Latents:
     return Latents(indices, values.relu())
 
 
-def _joined(parts: list[Latents]) -> Latents:
+def joined(parts: Sequence[Latents]) -> Latents:
     """Along tokens; parts with fewer slots get unused ones."""
     if len(parts) == 1:
         return parts[0]

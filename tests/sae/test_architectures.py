@@ -37,11 +37,11 @@ def sae_of(name: str, seed: int = 0) -> SAE:
     own: dict[str, Any] = {
         "topk": {},
         "batch_topk": {"threshold": torch.tensor(2.0, dtype=torch.float64)},
-        "matryoshka_batch_topk": {
+        "matryoshka": {
             "threshold": torch.tensor(2.0, dtype=torch.float64),
             "sizes": (4, 12, N),
         },
-        "jump_relu": {"log_threshold": 0.2 * draw(N) + 1},
+        "jump_relu": {"threshold": (0.2 * draw(N) + 1).exp()},
         "gated": {"r_mag": 0.2 * draw(N), "b_mag": 0.3 * draw(N)},
     }[name]
     weights = draw(N, D), draw(N) - 2, normalize(draw(N, D), dim=1), 0.3 * draw(D)
@@ -173,11 +173,11 @@ def test_the_threshold_is_the_usual_smallest_latent_of_a_batch() -> None:
 @pytest.mark.parametrize("sizes", [(), (4, 4, N), (0, N), (4, N - 1), (8, 4, N)])
 def test_dictionaries_that_do_not_grow_to_all_latents_are_refused(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="do not grow"):
-        replace(sae_of("matryoshka_batch_topk"), sizes=sizes)
+        replace(sae_of("matryoshka"), sizes=sizes)
 
 
 def test_a_matryoshka_loss_is_the_mean_over_its_dictionaries() -> None:
-    sae = sae_of("matryoshka_batch_topk")
+    sae = sae_of("matryoshka")
     assert isinstance(sae, MatryoshkaBatchTopK)
     x = torch.randn(20, D, dtype=torch.float64)
     done, grads = trainer_for(sae, 1e-3, 10**9).gradients(x)
