@@ -38,9 +38,7 @@ def _rate(
     return rate
 
 
-def _sizes(
-    ctx: click.Context, param: click.Parameter, value: str | None
-) -> tuple[int, ...] | None:
+def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     """Whole numbers with commas between."""
     try:
         return None if value is None else tuple(int(size) for size in value.split(","))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from ..errors import UsageError
 from .lmm import Hookpoint
 from .sparse import weighted_rows
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _DENSE_VALUES = 2**24
 """Pre-activations made at a time: 64 MiB in float32, whatever the number of tokens."""
+_SLOTS = 2**28
+"""Latents held at a time, empty slots included: 2 GiB."""
 
 
 class Latents(NamedTuple):
@@ -167,18 +170,37 @@ class SAE(ABC):
             yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
 
     def encode(self, x: Tensor) -> Latents:
-        """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own."""
+        """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own: as many
+        slots as the busiest token needs. Raises `UsageError` where that is too much to hold.
+        """
+        parts = list(self.encode_parts(x))
+        slots = max(part.values.shape[-1] for part in parts)
+        if (tokens := sum(len(part.values) for part in parts)) * slots > _SLOTS:
+            raise UsageError(
+                f"on one of {tokens} tokens {slots} of {self.n_latents} latents fire, too many to "
+                "hold as many for each; is the SAE one of these activations? Else take smaller "
+                "batches"
+            )
+        latents = joined(parts)
+        shape = (*x.shape[:-1], slots)
+        return Latents(latents.indices.reshape(shape), latents.values.reshape(shape))
+
+    def encode_parts(self, x: Tensor) -> Iterator[Latents]:
+        """The latents of `(..., d_model)`, some tokens `(some, slots)` at a time, in order. Each
+        part has slots of its own: one busy token makes but its own part wide.
+        """
         flat = x.reshape(-1, self.d_model).to(self.W_enc)
-        latents = joined([self.choose(pre) for pre in self.dense_parts(flat)])
-        shape = (*x.shape[:-1], latents.values.shape[-1])
-        return Latents(latents.indices.int().reshape(shape), latents.values.reshape(shape))
+        for pre in self.dense_parts(flat):
+            indices, values = self.choose(pre)
+            yield Latents(indices.int(), values)
 
     def decode(self, latents: Latents) -> Tensor:
         """Latents `(..., slots)` to `(..., d_model)`."""
         return weighted_rows(self.W_dec, *latents) + self.b_dec
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
+        decoded = [self.decode(part) for part in self.encode_parts(x)]
+        return torch.cat(decoded).reshape(x.shape)
 
     def folded(self, mean: Tensor, scale: float) -> Self:
         """The same SAE for unnormalised x, if this one was trained on (x - mean) / scale.

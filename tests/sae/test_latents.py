@@ -33,7 +33,8 @@ def test_each_images_tokens_come_through_every_sae_in_order(
     assert [image.index for image in found] == [0, 1, 2, 3, 4]
     for image in found:
         assert image.boxes.shape == (144, 4)
-        assert [latents.indices.shape for latents in image.latents] == [(144, 4)] * 3
+        for active in image.latents:
+            assert torch.bincount(active.tokens, minlength=144).tolist() == [4] * 144
 
 
 def test_they_are_the_latents_of_the_residual_stream(
@@ -43,7 +44,9 @@ def test_they_are_the_latents_of_the_residual_stream(
     batch = tiny_lmm.prepare(prompts)
     for sae, latents in zip(saes, last.latents, strict=True):
         x = capture(tiny_lmm, batch, [sae.hookpoint])[sae.hookpoint][4][batch.kinds[4] == 3]
-        assert torch.equal(latents.values, sae.sae.encode(x).values)
+        whole = sae.sae.encode(x)
+        assert torch.equal(latents.values, whole.values.flatten())
+        assert torch.equal(latents.indices, whole.indices.flatten())
 
 
 def test_only_a_batch_is_read_ahead(
@@ -66,4 +69,4 @@ def test_a_prompt_without_an_image_has_no_image_tokens(
 ) -> None:
     found = list(encode_images(tiny_lmm, saes, [Prompt("is it red ?"), prompts[0]]))
     assert [len(image.boxes) for image in found] == [0, 144]
-    assert [len(image.latents[0].indices) for image in found] == [0, 144]
+    assert [len(image.latents[0].indices) for image in found] == [0, 144 * 4]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from lmmsae_eval.sae.architectures import ARCHITECTURES
+from lmmsae_eval.sae.sae import SAE
 from lmmsae_eval.sae.topk import TopK
 from safetensors.torch import save_file
 from torch import Tensor
@@ -34,6 +36,24 @@ def top(pre: Tensor, k: int = K) -> Tensor:
 def sae() -> TopK:
     """Untied, biases not zero, decoder rows of many lengths."""
     return TopK(draw(N, D, seed=1), draw(N, seed=2), draw(N, D, seed=3), draw(D, seed=4), K)
+
+
+def kind_of_sae(name: str) -> SAE:
+    """The same weights in any architecture, with thresholds and gates that matter."""
+    weights = draw(N, D, seed=1), draw(N, seed=2), draw(N, D, seed=3), draw(D, seed=4)
+    own: dict[str, dict[str, Any]] = {
+        "topk": {},
+        "batch_topk": {"threshold": torch.tensor(2.7)},
+        "matryoshka": {"threshold": torch.tensor(2.7), "sizes": (4, 9, N)},
+        "jump_relu": {"threshold": 2 + draw(N, seed=6).abs()},
+        "gated": {"r_mag": 0.3 * draw(N, seed=6), "b_mag": draw(N, seed=7)},
+    }
+    return ARCHITECTURES[name](*weights, K, **own[name])
+
+
+@pytest.fixture
+def sae_of_kind() -> Callable[[str], SAE]:
+    return kind_of_sae
 
 
 @pytest.fixture
