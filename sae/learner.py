@@ -19,7 +19,7 @@ from ..errors import UsageError
 from .architectures import ARCHITECTURES, trainer_for
 from .distributed import Ranks
 from .measure import N_KINDS, fired_by_kind, numbers, tally
-from .recipe import Recipe
+from .recipe import PENALISED, Recipe
 from .step import AuxK
 from .trainer import Forward, Trainer, Whole
 
@@ -157,8 +157,10 @@ def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks) -> Learner:
 
 
 def auxk_for(recipe: Recipe, d_model: int) -> AuxK | None:
-    """None where the recipe has it off."""
-    return AuxK(recipe.auxk_alpha, max(1, d_model // 8)) if recipe.auxk_alpha else None
+    """None where the recipe has it off, and where the architecture has none."""
+    if not recipe.auxk_alpha or recipe.architecture in PENALISED:
+        return None
+    return AuxK(recipe.auxk_alpha, max(1, d_model // 8))
 
 
 def eight_bit_adam(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:

@@ -12,7 +12,8 @@ from .tokens import TokenSet
 
 Adam = Literal["32bit", "8bit"]
 Architecture = Literal["topk", "batch_topk", "matryoshka", "jump_relu", "gated"]
-_PENALISED = ("jump_relu", "gated")
+PENALISED = ("jump_relu", "gated")
+"""Those whose L0 comes of a penalty. They have no AuxK."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,7 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     told = asdict(recipe)
     if recipe.architecture != "matryoshka":
         del told["prefixes"]
-    if recipe.architecture not in _PENALISED:
-        del told["penalty"]
+    del told["auxk_alpha" if recipe.architecture in PENALISED else "penalty"]
     return told
 
 
@@ -122,8 +122,6 @@ def recipe_for(
         raise UnknownNameError("preset", preset, PRESETS)
     base = PRESETS[preset]
     recipe = replace(base.recipe, **{k: v for k, v in chosen.items() if v is not None})
-    if recipe.architecture in _PENALISED:
-        recipe = replace(recipe, auxk_alpha=0.0)  # they have no AuxK
     n_tokens = base.n_tokens if n_tokens is None else n_tokens
     _check(recipe, n_tokens, 1 if steps is None else steps)
     recipe = replace(recipe, steps=steps or math.ceil(n_tokens / recipe.batch_tokens))
@@ -161,5 +159,5 @@ def _check_options(recipe: Recipe) -> None:
                 f"the prefixes {told} do not grow to all {recipe.n_latents} latents; end with "
                 f"{recipe.n_latents}"
             )
-    if recipe.penalty is not None and recipe.architecture not in _PENALISED:
+    if recipe.penalty is not None and recipe.architecture not in PENALISED:
         raise UsageError(f"a penalty is of jump_relu and gated, not of {recipe.architecture}")

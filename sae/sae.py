@@ -56,9 +56,10 @@ class SAE(ABC):
     b_dec: Tensor
     """`(d_model,)`: subtracted before encoding, added after decoding."""
     k: int
-    """Latents a token: exactly, at most, on average or aimed at, as the architecture says."""
+    """Latents a token: at most, on average or aimed at, as the architecture says."""
 
-    least_k: ClassVar[int] = 1
+    free_l0: ClassVar[bool] = False
+    """Whether as many latents fire on a token as like to. Then k is an aim, 0 where unknown."""
     architecture: ClassVar[str]
     """The name in `architectures.py`, in run documents and in `identity`."""
 
@@ -70,7 +71,7 @@ class SAE(ABC):
                 "tensors of one SAE disagree: W_enc, b_enc, W_dec, b_dec are "
                 + ", ".join(str(tuple(tensor.shape)) for tensor in weights)
             )
-        if not self.least_k <= self.k <= n:
+        if not (0 if self.free_l0 else 1) <= self.k <= n:
             raise ValueError(f"k is {self.k} but the SAE has {n} latents")
 
     @abstractmethod
@@ -100,14 +101,15 @@ class SAE(ABC):
         no_bias = rows.new_zeros(n_latents)
         return cls(rows.clone(), no_bias, rows, bias.clone(), k, **cls._at_start(rows))
 
-    def untrained(self, seed: int = 0) -> TopK:
+    def untrained(self, seed: int = 0, k: int | None = None) -> TopK:
         """The control: weights as before training; b_dec, the data's mean, is kept.
 
-        Always a TopK with the same k: a threshold without training would not give the same L0.
+        Always a TopK, with the same k unless another is given: a threshold without training would
+        not give the same L0.
         """
         from .topk import TopK
 
-        return TopK.random(self.n_latents, self.d_model, self.k, seed, self.b_dec)
+        return TopK.random(self.n_latents, self.d_model, k or self.k, seed, self.b_dec)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -259,6 +261,6 @@ class TrainedSae:
         if not self.identity:
             object.__setattr__(self, "identity", self.sae.identity)
 
-    def untrained(self, seed: int = 0) -> TrainedSae:
+    def untrained(self, seed: int = 0, k: int | None = None) -> TrainedSae:
         """The control arm of this SAE."""
-        return TrainedSae(self.name, self.hookpoint, self.sae.untrained(seed), arm="untrained")
+        return TrainedSae(self.name, self.hookpoint, self.sae.untrained(seed, k), arm="untrained")

@@ -19,12 +19,12 @@ from .trainer import Forward, Gradients, Trainer, Whole, variance
 
 @dataclass(frozen=True, eq=False)
 class Penalised(SAE):
-    """An SAE of which as many latents fire on a token as it likes.
+    """An SAE of which as many latents fire on a token as like to: a penalty keeps them few.
 
     `k` is the L0 that training aimed at; 0 where nobody knows, as in checkpoints of others.
     """
 
-    least_k: ClassVar[int] = 0
+    free_l0: ClassVar[bool] = True
 
     @abstractmethod
     def strengths(self, pre: Tensor) -> Tensor:

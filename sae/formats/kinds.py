@@ -12,7 +12,6 @@ from torch import Tensor
 from ...errors import UsageError
 from ..architectures import ARCHITECTURES
 from ..sae import SAE
-from ..straight_through import Penalised
 from .tensors import checked_k, whole_number
 
 OWN: Mapping[str, Mapping[str, str]] = {
@@ -33,10 +32,8 @@ def made(
     """
     kind = ARCHITECTURES[architecture]
     n = len(tensors["b_enc"])
-    if issubclass(kind, Penalised) and whole_number({"k": k}, "k", path) is None:
-        k = 0
-    else:
-        k = checked_k(k, n, path)
+    unknown = kind.free_l0 and whole_number({"k": k}, "k", path) is None
+    k = 0 if unknown else checked_k(k, n, path)
     added: dict[str, Any] = {}
     if "threshold" in OWN[architecture]:
         # What is not positive never fires, so a threshold below 0 is as good as 0.

@@ -114,12 +114,16 @@ def test_an_input_normalisation_can_be_folded_into_the_weights(name: str) -> Non
         sae.folded(mean, 0.0)
 
 
-def test_a_folded_sae_reconstructs_the_same_after_saving_and_loading(tmp_path: Path) -> None:
+@EVERY
+def test_a_folded_sae_reconstructs_the_same_after_saving_and_loading(
+    name: str, tmp_path: Path
+) -> None:
     x = 6 * torch.randn(50, D) + 1
-    folded = sae_of("topk").to(torch.float32).folded(x.mean(0), 3.5)
-    assert isinstance(folded, TopK)
+    folded = sae_of(name).to(torch.float32).folded(x.mean(0), 3.5)
     save_sae(folded, tmp_path / "model.layers.0")
-    assert torch.equal(load_sae(tmp_path)[0][1].reconstruct(x), folded.reconstruct(x))
+    [(_, back)] = load_sae(tmp_path)
+    assert (type(back), back.identity) == (type(folded), folded.identity)
+    assert torch.equal(back.reconstruct(x), folded.reconstruct(x))
 
 
 @EVERY
