@@ -148,8 +148,8 @@ def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks) -> Learner:
     auxk = auxk_for(recipe, d_model)
     kind = ARCHITECTURES[recipe.architecture]
     sae = kind.random(recipe.n_latents, d_model, recipe.k, recipe.seed, b_dec)
-    if recipe.prefixes is not None:
-        sae = replace(sae, sizes=recipe.prefixes)
+    own: dict[str, Any] = {} if recipe.prefixes is None else {"sizes": recipe.prefixes}
+    sae = replace(sae, **own)
     trainer = trainer_for(sae, recipe.lr, recipe.dead_after, auxk, penalty=recipe.penalty)
     if recipe.adam == "8bit":
         trainer.optimizer = eight_bit_adam(trainer.parameters, recipe.lr)
