@@ -68,7 +68,7 @@ def test_an_sae_of_any_architecture_is_trained_listed_and_pushed(
     result = type_command("train", *model, "--architecture", *options, *SMALL)
 
     assert result.exit_code == 0, result.output
-    [listed] = json.loads(type_command("ls", "saes", "--json").stdout)
+    listed, *_ = json.loads(type_command("ls", "saes", "--json").stdout)
     assert (listed["architecture"], listed["latents"], listed["k"]) == (options[0], 16, 2)
     config = json.loads(Path("saes/config.json").read_text())
     assert config["architecture"] == options[0]
