@@ -4,12 +4,14 @@ told apart, so that the penalty on the first does not shrink the second. Trained
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .distributed import Ranks
 from .straight_through import Batch, Objective, Penalised, PenaltyTrainer
 
 
@@ -48,6 +50,14 @@ class GatedTrainer(PenaltyTrainer[Gated]):
     """
 
     usual_penalty = 0.3
+
+    @torch.no_grad()
+    def begin(self, pieces: Sequence[Tensor], n_tokens: int, ranks: Ranks) -> None:
+        """Before the first step: gates that are as often open as is wanted. With half of them open
+        the penalty would shut all by making them small, not few.
+        """
+        if not self.sae.b_enc.any():
+            self.sae.b_enc.copy_(-self.evenly(pieces, n_tokens, ranks))
 
     def objective(self, sae: Gated, x: Tensor, batch: Batch) -> Objective:
         gate = sae.pre_activations(x)

@@ -95,18 +95,7 @@ class JumpReLUTrainer(PenaltyTrainer[JumpReLU]):
 
     @torch.no_grad()
     def begin(self, pieces: Sequence[Tensor], n_tokens: int, ranks: Ranks) -> None:
-        """Before the first step: thresholds at which each latent fires as often as any other."""
-        sae = self.sae
-        if sae.threshold.any():
-            return
-        often = max(1, n_tokens * sae.k // sae.n_latents)
-        top = sae.W_enc.new_full((often, sae.n_latents), -torch.inf)
-        size = sae.W_enc.new_zeros(())
-        for piece in pieces:
-            for pre in sae.dense_parts(piece):
-                top = torch.cat([top, pre]).topk(often, dim=0).values
-                size = torch.maximum(size, pre.abs().max())
-        smallest = torch.cat(ranks.gather(top)).topk(often, dim=0).values[-1]
-        size = torch.stack(ranks.gather(size)).max()
-        sae.threshold.copy_(smallest.clamp_min(1e-6 * float(size)))
-        self._log_threshold.copy_(sae.threshold.log())
+        """Before the first step: thresholds at which the batch has the wanted L0."""
+        if not self.sae.threshold.any():
+            self.sae.threshold.copy_(self.evenly(pieces, n_tokens, ranks))
+            self._log_threshold.copy_(self.sae.threshold.log())

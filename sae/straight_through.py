@@ -90,6 +90,21 @@ class PenaltyTrainer(Trainer[PenalisedSAE]):
         fired = ranks.sum_(self._fired(pieces))
         self._surveyed = Batch(whole.variance, whole.n_tokens, fired / whole.n_tokens)
 
+    def evenly(self, pieces: Sequence[Tensor], n_tokens: int, ranks: Ranks) -> Tensor:
+        """`(n_latents,)`: of each latent the pre-activation, above 0, from which on it fires as
+        often as any other, and all together k on a token of the batch.
+        """
+        sae = self.sae
+        often = max(1, n_tokens * sae.k // sae.n_latents)
+        top = sae.W_enc.new_full((often, sae.n_latents), -torch.inf)
+        size = sae.W_enc.new_zeros(())
+        for piece in pieces:
+            for pre in sae.dense_parts(piece):
+                top = torch.cat([top, pre]).topk(often, dim=0).values
+                size = torch.maximum(size, pre.abs().max())
+        smallest = torch.cat(ranks.gather(top)).topk(often, dim=0).values[-1]
+        return smallest.clamp_min(1e-6 * float(torch.stack(ranks.gather(size)).max()))
+
     def _fired(self, pieces: Sequence[Tensor]) -> Tensor:
         """`()`: how many latents fire on all tokens together."""
         sae = self.sae

@@ -213,9 +213,10 @@ def test_a_jump_relus_threshold_has_the_papers_straight_through_gradient() -> No
     torch.testing.assert_close(found.W_enc, (upstream * (values > 0)).T @ (x - sae.b_dec))
 
 
-def test_jump_relu_starts_where_the_first_batch_has_the_wanted_l0() -> None:
-    sae, x = JumpReLU.random(N, D, K, 0), torch.randn(640, D)
-    done, _ = JumpReLUTrainer(sae, 1e-3, 10**9).gradients(x)
+@pytest.mark.parametrize("name", ["jump_relu", "gated"])
+def test_training_starts_where_the_first_batch_has_the_wanted_l0(name: str) -> None:
+    sae, x = ARCHITECTURES[name].random(N, D, K, 0), torch.randn(640, D)
+    done, _ = trainer_for(sae, 1e-3, 10**9).gradients(x)
     assert float((done.latents.values > 0).sum() / 640) == pytest.approx(K, rel=0.05)
 
 
