@@ -18,6 +18,7 @@ from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
+from .controls import with_controls
 from .sparsity import measured_l0
 from .subject import Provider, Subject
 
@@ -165,14 +166,15 @@ def open_subject(request: Request, client: ChatClient | None, progress: Progress
         trained = load_saes(lmm, request.saes, request.layers)
     else:
         trained = default_saes(lmm, provider, request.layers, progress)
-    return Subject(
+    subject = Subject(
         lmm=lmm,
-        saes=[*trained, *(sae.untrained(request.seed) for sae in trained)],
+        saes=trained,
         provider=provider,
         seed=request.seed,
         judge_ref=None if client is None else request.judge,
         make_judge=None if client is None else lambda: client,
     )
+    return with_controls(subject, ArtefactStore(cache_root()))
 
 
 def _load_lmm(ref: str) -> LMM:

@@ -10,6 +10,7 @@ from lmmsae_eval.errors import UnknownNameError, UsageError
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.registry import TESTBEDS
+from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.sae.topk import TopK
 from lmmsae_eval.tasks import training
@@ -17,6 +18,8 @@ from lmmsae_eval.tasks.session import load_saes, run
 from lmmsae_eval.tasks.training import DefaultRecipe, trained_saes
 
 WORLD = "tests/planted"
+N_LATENTS = 40
+"""Of the planted subject."""
 SMALL = {"halluc": {"random": 2, "n_test": 20, "tried": 2, "tried_global": 1}}
 
 
@@ -255,3 +258,48 @@ def test_every_sae_gets_an_untrained_control_that_keeps_the_mean(world, tmp_path
     assert control.arm == "untrained"
     assert control.identity != main.identity
     assert torch.equal(control.sae.b_dec, main.sae.b_dec)
+
+
+PLANTED_KINDS = {
+    "batch_topk": {"threshold": torch.tensor(0.5)},
+    "matryoshka": {"threshold": torch.tensor(0.5), "sizes": (10, N_LATENTS)},
+    "jump_relu": {"threshold": torch.full((N_LATENTS,), 0.5)},
+    "gated": {"r_mag": torch.zeros(N_LATENTS), "b_mag": torch.zeros(N_LATENTS)},
+}
+
+
+def planted_sae(kind, world, k=2):
+    """The true dictionary: what lies above 0.5 fires, with its whole strength."""
+    rows, none = world.lmm.rows, torch.zeros(N_LATENTS)
+    b_enc = none - 0.5 if kind == "gated" else none
+    weights = rows, b_enc, rows, torch.zeros(rows.shape[1])
+    return ARCHITECTURES[kind](*weights, k, **PLANTED_KINDS[kind])
+
+
+def test_saes_of_every_architecture_with_the_same_latents_get_the_same_scores(world, tmp_path):
+    found = {}
+    for kind in PLANTED_KINDS:
+        save_sae(planted_sae(kind, world), tmp_path / kind / "model.layers.0")
+        done = small_run(saes=[tmp_path / kind])
+        assert done.document["saes"][0]["architecture"] == kind
+        rows = (m for m in done.metrics if m["arm"] == "main" and m["sae"] is not None)
+        found[kind] = {(m["metric"], m["concept"]): m["value"] for m in rows}
+        assert any(value for value in found[kind].values())
+    for kind in PLANTED_KINDS:
+        assert found[kind] == pytest.approx(found["batch_topk"], nan_ok=True), kind
+
+
+def test_where_l0_is_free_the_control_has_the_measured_one(world, tmp_path):
+    from lmmsae_eval.tasks.session import Request, open_subject
+
+    for kind, k in (("gated", 30), ("jump_relu", 0)):
+        sae = planted_sae(kind, world, k)
+        save_sae(sae, tmp_path / kind / "model.layers.0")
+        request = Request(["halluc"], [tmp_path / kind], model=WORLD)
+        subject = open_subject(request, None, SilentProgress())
+        [main] = subject.main_saes
+        control = subject.untrained(main).sae
+        # One spare latent on each image token, and the evidence on one of three in half the images.
+        assert control.k == 1
+        assert main.sae.k == (k or 1)
+        assert main.identity == sae.identity
