@@ -9,7 +9,7 @@ import click
 
 from ..errors import UsageError
 from .find import find_run
-from .options import json_text, runs_option
+from .options import json_option, json_text, runs_option
 
 
 @click.command("report")
@@ -33,29 +33,32 @@ from .options import json_text, runs_option
     help="One html file to send, with at most 200 of its cards.",
 )
 @runs_option
+@json_option
 def command(
     ref: str,
     form: Literal["html", "md", "json"],
     out: Path | None,
     single_file: bool,
     output_dir: Path,
+    as_json: bool,
 ) -> None:
     """Write a run's report: scores, plots and pictures on one page."""
+    form = "json" if as_json else form
     if single_file and form != "html":
         raise UsageError(f"--single-file is for html; {form} is one file anyway")
     run = find_run(ref, output_dir)
-    if form == "html":
-        from ..reports.html import write_report
-
-        click.echo(write_report(run, out, single_file=single_file))
-    elif form == "md":
-        from ..reports.markdown import render_markdown
-
-        _give(render_markdown(run), out)
-    else:
+    if form == "json":
         from ..reports.view import render_json
 
         _give(json_text(render_json(run)), out)
+    elif form == "html":
+        from ..reports.html import write_report
+
+        click.echo(write_report(run, out, single_file=single_file))
+    else:
+        from ..reports.markdown import render_markdown
+
+        _give(render_markdown(run), out)
 
 
 def _give(text: str, out: Path | None) -> None:

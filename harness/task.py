@@ -169,6 +169,8 @@ class Task(ABC, Generic[SubjectT]):
 
     spec: ClassVar[TaskSpec]
     batch_size: ClassVar[int] = 32
+    can_rejudge: ClassVar[bool] = False
+    """Whether its stored lines hold all that a judge is shown: then `rejudge` is written."""
 
     @abstractmethod
     def samples(self, context: Context[SubjectT]) -> Iterable[Sample]:
@@ -181,6 +183,10 @@ class Task(ABC, Generic[SubjectT]):
     @abstractmethod
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
         """Metrics from the stored lines alone: no model, no GPU, no key."""
+
+    def rejudge(self, lines: Sequence[Line], context: Context[SubjectT]) -> Sequence[Outcome]:
+        """Outcomes of stored lines by the context's judge, without the model under study."""
+        raise NotImplementedError(f"{self.spec.name} asks no judge again")
 
     def cards(self, lines: Sequence[Line], context: Context[SubjectT]) -> Iterable[Card]:
         return ()

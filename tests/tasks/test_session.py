@@ -216,7 +216,7 @@ def test_tasks_that_ask_no_judge_need_no_key_and_are_the_same_run_with_one(world
 def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(world, tmp_path):
     from lmmsae_eval.harness.chat import ReplayChat
     from lmmsae_eval.harness.transcript import Transcript
-    from lmmsae_eval.tasks.session import Request, _plan, _tasks, open_subject
+    from lmmsae_eval.tasks.session import Request, _plan, chosen_tasks, open_subject
 
     entry = {"request_sha256": "0", "requested": "openai/gpt-4o", "params": {}, "error": None}
     (tmp_path / "judge.jsonl").write_text(json.dumps(entry) + "\n")
@@ -224,7 +224,7 @@ def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(worl
     request = Request(["consistency"], [given(tmp_path / "mine", world)], model=WORLD)
     subject = open_subject(request, client, SilentProgress())
     plan = _plan(
-        request, _tasks(request), subject, client, Transcript(), tmp_path, SilentProgress()
+        request, chosen_tasks(request), subject, client, Transcript(), tmp_path, SilentProgress()
     )
     described = {"provider": "openai", "requested": "openai/gpt-4o", "params": {}}
     assert plan.tasks[0].comparability == {"judge": described}
@@ -303,3 +303,13 @@ def test_where_l0_is_free_the_control_has_the_measured_one(world, tmp_path):
         assert control.k == 1
         assert main.sae.k == (k or 1)
         assert main.identity == sae.identity
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_any_part_of_the_samples_can_be_chosen(world):
+    everything = [line["id"] for line in small_run(layers=[1]).lines("halluc")]
+    for part in (everything[:1], everything[-1:], everything[3::7]):
+        done = small_run(layers=[1], samples=part)
+        assert done.status == "limited"
+        assert [line["id"] for line in done.lines("halluc")] == part
+        assert done.document["samples"] == part
