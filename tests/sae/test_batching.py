@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.answering import answers, margins
@@ -64,6 +64,7 @@ def test_the_size_that_fits_is_kept_for_later_calls() -> None:
     assert tried == [4, 4]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 50), st.integers(1, 20), st.integers(1, 20))
 def test_whatever_fits_every_item_is_done_once_and_in_order(n: int, size: int, most: int) -> None:
     done = Batches(size).over(range(n), holding(most, MemoryError()))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.attribution import attribute, attribute_layers
 from lmmsae_eval.sae.integrated import integrate
 from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind
@@ -40,13 +41,14 @@ def no_picture_is_spoken(lmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lmm.model.generation_config, "suppress_tokens", image)
 
 
-@pytest.fixture(scope="module")
-def prompts() -> list[Prompt]:
-    """Eight of different lengths, with and without an image."""
+@pytest.fixture
+def prompts(lmm: Any) -> list[Prompt]:
+    """Eight of different lengths, some without an image where the model reads such."""
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, (96, 96, 3), dtype=np.uint8) for _ in range(8)]
+    blind = (0, 3, 6) if reads_without_image(lmm) else ()
     return [
-        Prompt(text, Image.fromarray(pixels[i]) if i % 3 else None)
+        Prompt(text, None if i in blind else Image.fromarray(pixels[i]))
         for i, text in enumerate(QUESTIONS.split("|"))
     ]
 
@@ -82,6 +84,14 @@ def sae(batch: Batch, x: Tensor) -> TopK:
 def strong(sae: TopK, x: Tensor) -> Tensor:
     """`(8, 2)`: the strongest latents of each prompt's last token."""
     return sae.encode(x[:, -1]).indices[:, :2].long()
+
+
+def reads_without_image(lmm: Any) -> bool:
+    try:
+        lmm.prepare([Prompt("is")])
+    except UsageError:
+        return False
+    return True
 
 
 def hooks_on(model: Any) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from lmmsae_eval.errors import UsageError
@@ -20,6 +22,7 @@ from lmmsae_eval.sae.steering import (
 from lmmsae_eval.sae.tokens import Span, TokenSet
 from lmmsae_eval.sae.topk import TopK
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 NONE = -1
 
@@ -63,6 +66,32 @@ def test_reconstruction_alone_is_the_saes_output(random_sae: TopK, batch: Batch,
     new = reconstruct(random_sae, error=False)(x, batch)
     inside = editable(batch)
     torch.testing.assert_close(new[inside], random_sae.reconstruct(x)[inside])
+
+
+class LargestTensor(TorchDispatchMode):
+    """The most numbers of any tensor that an operator returns meanwhile."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for one in result if isinstance(result, tuple) else (result,):
+            if isinstance(one, Tensor):
+                size = one.untyped_storage().nbytes() // one.itemsize
+                self.numbers = max(self.numbers, size)
+        return result
+
+
+def test_splicing_and_editing_make_no_dense_latents() -> None:
+    n_tokens, n_latents, bounded = 4500, 4096, 2**24
+    sae = TopK.random(n_latents, 8, 3, seed=0)
+    x = torch.randn(1, n_tokens, 8, generator=torch.Generator().manual_seed(0))
+    kinds = torch.full((1, n_tokens), TokenKind.IMAGE, dtype=torch.int8)
+    assert n_tokens * n_latents > bounded
+    for hook in (reconstruct(sae, error=False), steer(sae, torch.arange(3), 0.0)):
+        with LargestTensor() as largest:
+            hook(x, Batch({}, kinds, []))
+        assert 0 < largest.numbers <= bounded
 
 
 def test_steering_with_scale_1_changes_nothing(random_sae: TopK, batch: Batch, x: Tensor) -> None:
