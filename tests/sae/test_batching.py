@@ -10,14 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmmsae_eval.errors import UsageError
-from lmmsae_eval.sae.answering import answers, margins
 from lmmsae_eval.sae.batching import Batches
-from lmmsae_eval.sae.latents import encode_images
-from lmmsae_eval.sae.lmm import LMM, Batch, Prompt
 from lmmsae_eval.sae.progress import Quiet
-from lmmsae_eval.sae.residual import yes_no
-from lmmsae_eval.sae.topk import TopK, TrainedSae
-from PIL import Image
 
 NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
@@ -96,53 +90,3 @@ def test_a_failed_attempt_holds_no_memory_while_the_next_one_runs() -> None:
         return len(part)
 
     assert list(Batches(4).over(range(2), work)) == [1, 1]
-
-
-@pytest.fixture
-def short_of_memory(tiny_lmm: LMM, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model has room for two prompts."""
-
-    def small(whole: Callable[..., object]) -> Callable[..., object]:
-        def act(batch: Batch, *args: object, **kwargs: object) -> object:
-            if len(batch) > 2:
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return whole(batch, *args, **kwargs)
-
-        return act
-
-    for name in ("forward", "generate"):
-        monkeypatch.setattr(tiny_lmm, name, small(getattr(tiny_lmm, name)))
-
-
-PROMPTS = [Prompt(text) for text in ("is it red ?", "what colour", "no", "is this a boat ?", "yes")]
-
-
-def test_answers_are_the_same_when_memory_is_short(
-    tiny_lmm: LMM, request: pytest.FixtureRequest
-) -> None:
-    with torch.no_grad():
-        wanted = yes_no(tiny_lmm, tiny_lmm.prepare(PROMPTS))
-    said = tiny_lmm.generate(tiny_lmm.prepare(PROMPTS), 3)
-    request.getfixturevalue("short_of_memory")
-    heard = Heard()
-    torch.testing.assert_close(margins(tiny_lmm, PROMPTS, progress=heard), wanted)
-    assert heard.said == ["out of memory with 5 prompts at a time; going on with fewer"]
-    assert answers(tiny_lmm, PROMPTS, 3) == said
-
-
-def test_latents_are_the_same_when_memory_is_short(
-    tiny_lmm: LMM, request: pytest.FixtureRequest
-) -> None:
-    sae = TrainedSae("mine", tiny_lmm.hookpoint(1), TopK.random(32, tiny_lmm.d_model, 4, seed=0))
-    prompts = [Prompt("is it red ?", Image.new("RGB", (96, 96), (50 * i, 0, 0))) for i in range(4)]
-    whole = list(encode_images(tiny_lmm, [sae], prompts, batch_size=1))
-    request.getfixturevalue("short_of_memory")
-    parts = list(encode_images(tiny_lmm, [sae], prompts))
-    assert [image.index for image in parts] == [0, 1, 2, 3]
-    for one, other in zip(parts, whole, strict=True):
-        torch.testing.assert_close(one.latents[0].values, other.latents[0].values)
-
-
-def test_no_prompts_have_no_answers(tiny_lmm: LMM) -> None:
-    assert margins(tiny_lmm, []).shape == (0,)
-    assert answers(tiny_lmm, [], 3) == []
