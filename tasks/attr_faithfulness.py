@@ -41,28 +41,33 @@ CHUNK = 16
 """Questions that go through the model together."""
 
 
-def _metric(name: str, title: str, text: str, up: bool | None, *, headline: bool = False) -> Metric:
-    return Metric(name, title, text, up, headline=headline)
-
-
+_CORRELATION = (-1.0, 1.0)
+_SHARE = (0.0, 1.0)
 METRICS = (
-    _metric(
+    Metric(
         "pearson",
         "Correlation with ablation",
         "Pearson correlation of a latent's attribution and the exact effect of ablating it, over "
         "the latents of most attribution and random others; mean over questions.",
         True,
+        range=_CORRELATION,
         headline=True,
     ),
-    _metric("spearman", "Rank correlation", "The same by ranks.", True),
-    _metric("sign", "Signs right", "Sizeable single effects whose sign was predicted.", True),
-    _metric(
+    Metric("spearman", "Rank correlation", "The same by ranks.", True, range=_CORRELATION),
+    Metric(
+        "sign",
+        "Signs right",
+        "Sizeable single effects whose sign was predicted.",
+        True,
+        range=_SHARE,
+    ),
+    Metric(
         "worst",
         "Worst error",
         "Largest error of a single effect, as part of the largest effect.",
         False,
     ),
-    _metric(
+    Metric(
         "insertion",
         "Insertion",
         "Area under the share of the latents' effect that is there when only the first latents of "
@@ -70,40 +75,46 @@ METRICS = (
         True,
         headline=True,
     ),
-    _metric(
+    Metric(
         "deletion",
         "Deletion",
         "The same when the first latents are taken away.",
         False,
         headline=True,
     ),
-    _metric("faithfulness", "Faithfulness at 10 %", "F of the first tenth of latents.", True),
-    _metric("completeness", "Completeness at 10 %", "F of all but the first tenth.", False),
-    _metric(
+    Metric("faithfulness", "Faithfulness at 10 %", "F of the first tenth of latents.", True),
+    Metric("completeness", "Completeness at 10 %", "F of all but the first tenth.", False),
+    Metric(
         "completeness_error",
         "Completeness error",
         "|sum of attributions - effect of all latents| as part of that effect.",
         False,
     ),
-    _metric(
+    Metric(
         "faithfulness_no_error",
         "Faithfulness without error",
         "The reconstruction's own effect, without the SAE's error, as part of the effect.",
         None,
     ),
-    _metric(
+    Metric(
         "error_share",
         "Error share",
         "|A of the SAE's error| / (|A of the error| + sum of |A| of latents).",
         False,
+        range=_SHARE,
         headline=True,
     ),
-    _metric("image_share", "Image share", "Part of |A| that lies on image tokens.", None),
+    Metric(
+        "image_share",
+        "Image share",
+        "Part of |A| that lies on image tokens.",
+        None,
+        range=_SHARE,
+    ),
 )
 _ONCE = ("faithfulness_no_error", "error_share", "image_share")
 """Said of a question, not of an order."""
 _SINGLE = ("pearson", "spearman", "sign", "worst", "completeness_error")
-_SHARES = ("sign", "error_share", "image_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +174,7 @@ class AttrFaithfulness(Task[Subject]):
                 arms = (MAIN,)
             of_arms = [line for line in lines if line["arm"] in arms]
             null = RANDOM if RANDOM in arms else None
-            share = metric.name in _SHARES
-            rows += mean_rows(of_arms, metric.name, arms, null, share=share)
+            rows += mean_rows(of_arms, metric.name, arms, null, share=metric.range == _SHARE)
         return rows
 
     def cards(self, lines: Sequence[Line], context: Context[Subject]) -> Iterable[Card]:
