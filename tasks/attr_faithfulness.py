@@ -78,7 +78,8 @@ METRICS = (
     Metric(
         "deletion",
         "Deletion",
-        "The same when the first latents are taken away.",
+        "Area under the share of the effect that is left when the first latents of an order are "
+        "taken away.",
         False,
         headline=True,
     ),

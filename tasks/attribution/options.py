@@ -19,7 +19,7 @@ class Options:
     """Latents of most attribution that are ablated one by one..."""
     n_random: int = 12
     """... and of the others that fire, at random."""
-    steps: int = 8
+    steps: int = 32
     """Points of the path of integrated gradients; 0 leaves that arm out."""
     random: int = 1
     """Draws of the random order."""
