@@ -53,7 +53,8 @@ if TYPE_CHECKING:
     required=True,
     callback=split_commas,
     metavar="LIST",
-    help="iou,clip,consistency,halluc,dissect or a plugin's; `lmmsae-eval ls tasks` lists them.",
+    help="iou,clip,consistency,halluc,dissect,attr_faithfulness or a plugin's; "
+    "`lmmsae-eval ls tasks` lists them.",
 )
 @click.option(
     "-s",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .batching import Batches
 from .lmm import LMM, Batch, Prompt, TokenKind
 from .progress import Progress, Quiet
 from .residual import capture
@@ -52,20 +52,23 @@ def encode_images(
     total: int | None = None,
 ) -> Iterator[EncodedImage]:
     """The latents on each prompt's image tokens, streamed in order; only one batch is in memory at
-    a time.
+    a time, and a smaller one when that is too much.
     """
+    shown = progress or Quiet()
     index = 0
-    source = iter(prompts)
-    with (progress or Quiet()).step("encoding images", total) as step:
-        while group := list(islice(source, batch_size)):
-            yield from _encode(lmm, saes, group, index)
-            index += len(group)
-            step.advance(len(group))
+    with shown.step("encoding images", total) as step:
+        batches = Batches(batch_size, shown)
+        for found in batches.over(prompts, lambda group: _encode(lmm, saes, group)):
+            for boxes, latents in found:
+                yield EncodedImage(index, boxes, latents)
+                index += 1
+            step.advance(len(found))
 
 
 def _encode(
-    lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt], start: int
-) -> Iterator[EncodedImage]:
+    lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt]
+) -> list[tuple[Tensor, list[Active]]]:
+    """Of each prompt the boxes of its image tokens, and their latents of each SAE."""
     with torch.no_grad():
         batch = lmm.prepare(group)
         mask = _image_tokens(batch)
@@ -74,8 +77,7 @@ def _encode(
         flat = [_active(sae, images[sae.hookpoint]) for sae in saes]
     counts = mask.sum(1)
     per_sae = [_split(active, counts) for active in flat]
-    for row in range(len(group)):
-        yield EncodedImage(start + row, batch.boxes[row], [latents[row] for latents in per_sae])
+    return [(boxes, [latents[row] for latents in per_sae]) for row, boxes in enumerate(batch.boxes)]
 
 
 def _active(sae: TrainedSae, x: Tensor) -> Active:

@@ -40,7 +40,7 @@ LABEL_JUDGE_NOTE = (
 )
 _JUDGED = ("consistency",)
 """Tasks whose scores depend on the judge; others stay comparable when it differs."""
-_JUDGELESS = ("iou", "clip", "halluc", "dissect")
+_JUDGELESS = ("iou", "clip", "halluc", "dissect", "attr_faithfulness")
 """Tasks that never ask a judge; a plugin's may."""
 
 
