@@ -21,9 +21,13 @@ def command() -> None:
 
 
 @command.command("path")
-def path() -> None:
+@json_option
+def path(as_json: bool) -> None:
     """Where it is; $LMMSAE_EVAL_CACHE moves it."""
-    click.echo(cache_root())
+    if as_json:
+        print_json({"path": str(cache_root())})
+    else:
+        click.echo(cache_root())
 
 
 @command.command("ls")

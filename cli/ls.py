@@ -47,6 +47,8 @@ def command(
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
@@ -102,8 +104,9 @@ def _without_cfg(folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "hookpoint": one.hookpoint,
+            "architecture": one.sae.architecture,
             "latents": one.sae.n_latents,
-            "k": one.sae.k,
+            "k": one.sae.k or None,
             "d_model": one.sae.d_model,
             "folder": str(path),
         }
@@ -116,7 +119,13 @@ def _sae(file: Path, hookpoint: str) -> dict[str, Any]:
     try:
         cfg = json.loads(file.read_text(encoding="utf-8"))
         latents = cfg["d_sae"] if "d_sae" in cfg else cfg["num_latents"]
-        shape = {"latents": latents, "k": cfg["k"], "d_model": cfg["d_in"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = (cfg.get("metadata") or {}).get("lmmsae_eval") or {}
+        kind = told.get("architecture") or cfg.get("architecture") or cfg.get("activation", "topk")
+        # Where the L0 is learned, a cfg of others names no k.
+        free = kind in ("jump_relu", "jumprelu", "gated")
+        k = (told.get("k") or cfg.get("k") or None) if told or free else round(cfg["k"])
+        shape = {"latents": latents, "k": k, "d_model": cfg["d_in"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} is not the cfg of an SAE ({error}); mend or remove it") from error
-    return {"hookpoint": hookpoint, **shape, "folder": str(file.parent)}
+    place = {"folder": str(file.parent)}
+    return {"hookpoint": hookpoint, "architecture": kind} | shape | place

@@ -22,6 +22,8 @@ SECTIONS = {
         "report": "Write a run's HTML report.",
         "compare": "Say which runs are better than the first, or that they are tied.",
         "power": "Say how much data a wished-for difference needs.",
+        "score": "Judge a run's stored outputs again, or make its metrics again.",
+        "export-config": "Write the options that made a run.",
         "check": "The CI gate: fail when a run is worse than its baseline.",
         "baseline": "Bless a run as the baseline, or show it.",
     },

@@ -15,6 +15,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 RUNS = Path("runs")
 SAES = Path("saes")
 LEADERBOARD = Path("leaderboard")
+_LONGEST_PATH = 255
 
 
 class FiniteRange(click.FloatRange):
@@ -61,6 +62,23 @@ def count_or_share(
         message = f"{value!r} is neither a count from 1 nor a share between 0 and 1"
         raise click.BadParameter(message, ctx, param)
     return limit
+
+
+def sample_ids(
+    ctx: click.Context, param: click.Parameter, values: Iterable[str]
+) -> tuple[str, ...]:
+    """`--samples a,b` or a file with an id a line."""
+    found: list[str] = []
+    for value in values:
+        # The operating system refuses to look for a name as long as a list of ids.
+        if len(value) < _LONGEST_PATH and Path(value).is_file():
+            lines = Path(value).read_text(encoding="utf-8").splitlines()
+            found += [line.strip() for line in lines if line.strip()]
+        else:
+            found += split_commas(ctx, param, [value])
+    if tuple(values) and not found:
+        raise click.BadParameter("no sample is named", ctx, param)
+    return tuple(dict.fromkeys(found))
 
 
 def model_option(command: CommandT, more: str = "") -> CommandT:

@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from ..errors import IncompleteError, InvalidSubmissionError, UsageError
+from ..errors import UsageError
 from ..harness.progress import progress_for
+from .config import config_params, load_config
 from .group import Interrupted
 from .options import (
     LEADERBOARD,
+    FiniteRange,
     count_or_share,
+    json_option,
     layers_option,
     model_option,
     output_option,
     progress_option,
+    sample_ids,
     seed_option,
     split_commas,
 )
+from .planned import print_plan
+from .published import publish
 
 if TYPE_CHECKING:
     from ..harness.rundir import Run
@@ -31,13 +37,24 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=load_config,
+    metavar="FILE",
+    help="Options from a TOML or YAML file, as `export-config` writes it; typed ones win.",
+)
+@click.option(
     "-t",
     "--tasks",
     multiple=True,
     required=True,
     callback=split_commas,
     metavar="LIST",
-    help="iou,clip,consistency,halluc,dissect or a plugin's; `lmmsae-eval ls tasks` lists them.",
+    help="iou,clip,consistency,halluc,dissect,attr_faithfulness or a plugin's; "
+    "`lmmsae-eval ls tasks` lists them.",
 )
 @click.option(
     "-s",
@@ -72,6 +89,29 @@ if TYPE_CHECKING:
     metavar="N|SHARE",
     help="The first clusters of each SAE and arm: a quick look, marked as such.",
 )
+@click.option(
+    "--samples",
+    multiple=True,
+    callback=sample_ids,
+    metavar="IDS|FILE",
+    help="Only these, by id: commas between, or a file with one a line. Marked as limited.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="N runs, with seeds from --seed on, and how far their scores lie apart.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done and take, and do nothing.")
+@click.option(
+    "--judge-price",
+    type=FiniteRange(0),
+    nargs=2,
+    metavar="IN OUT",
+    help="US dollars a million tokens, for the estimate of --dry-run.",
+)
 @output_option
 @click.option(
     "--leaderboard",
@@ -81,87 +121,64 @@ if TYPE_CHECKING:
     help="The board that a complete run is added to.",
 )
 @progress_option
+@json_option
 def command(
-    tasks: tuple[str, ...],
     saes: tuple[str, ...],
     layers: tuple[str | int, ...],
-    model: str,
-    judge: str | None,
-    protocol: str,
-    seed: int,
     segmenter: str,
-    limit: int | float | None,
+    seed: int,
     output_dir: Path,
     leaderboard: Path,
     progress: Literal["auto", "rich", "plain", "none"],
+    repeats: int,
+    dry_run: bool,
+    judge_price: tuple[float, float] | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Evaluate SAEs on tasks, write a report, add the run to the local leaderboard.
 
     With --tasks alone everything runs on the embedded testbed: no network, GPU or key. Typed again,
     the same command resumes what was stopped and reuses what is complete.
     """
+    tasks = options["tasks"] = list(options["tasks"])
+    options |= {"saes": list(saes) or None, "layers": list(layers) or None, "seed": seed}
+    options["params"] = _params(segmenter, tasks)
+    if dry_run:
+        print_plan(options, output_dir, judge_price, repeats, as_json=as_json)
+        return
     shown = progress_for(progress)
-    shown.say(f"{', '.join(tasks)} on {model}: loading")
+    shown.say(f"{', '.join(tasks)} on {options['model']}: loading")
     from ..tasks.session import run as run_tasks
 
+    runs: list[Run] = []
     try:
-        run = run_tasks(
-            list(tasks),
-            saes=list(saes) or None,
-            layers=list(layers) or None,
-            model=model,
-            judge=judge,
-            protocol=protocol,
-            output_dir=output_dir,
-            seed=seed,
-            limit=limit,
-            params=_params(segmenter, tasks),
-            progress=shown,
-        )
+        for repeat in range(repeats):
+            again = {**options, "seed": seed + repeat}
+            runs.append(run_tasks(output_dir=output_dir, progress=shown, **again))
+            if runs[-1].status == "partial":
+                break
     except KeyboardInterrupt:
         message = f"interrupted; what was done is kept, go on with: {_typed()}"
         raise Interrupted(message) from None
-    _publish(run, leaderboard)
+    publish(runs, leaderboard, as_json=as_json)
 
 
 def _params(segmenter: str, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The segmenter by name and by its weights, so that others are another run."""
+    """Those of `--config`, and the segmenter by name and by its weights, so that others are another
+    run.
+    """
+    params = config_params(click.get_current_context())
     if segmenter == "exact":
-        return {}
+        return params
     if "iou" not in tasks:
         raise UsageError("--segmenter is for the task iou; add it to --tasks")
     from ..tasks.features.grounded_sam import RELEASED, GroundedSam
 
     ref = RELEASED if segmenter == "released" else segmenter
-    return {"iou": {"segmenter": {"ref": ref, "identity": GroundedSam(ref).identity}}}
+    chosen = {"segmenter": {"ref": ref, "identity": GroundedSam(ref).identity}}
+    return {**params, "iou": {**params.get("iou", {}), **chosen}}
 
 
 def _typed() -> str:
     return shlex.join(["lmmsae-eval", *sys.argv[1:]])
-
-
-def _publish(run: Run, leaderboard: Path) -> None:
-    """Scores on stdout, the report beside the run, the run on the board."""
-    from ..leaderboards import build_site, submit
-    from ..reports.html import write_report
-    from .scores import print_scores
-
-    report = write_report(run)
-    print_scores(run)
-    click.echo(f"run          {run.path}")
-    click.echo(f"report       {report}")
-    try:
-        submit(run, leaderboard)
-        click.echo(f"leaderboard  {build_site(leaderboard)}")
-    except InvalidSubmissionError as error:
-        # A board may refuse a run, limited ones for one; the run is as good as before.
-        click.echo(f"leaderboard  not added: {error}")
-    if run.status == "partial":
-        raise IncompleteError(
-            f"{_broken(run)} samples broke, see `lmmsae-eval show {run.path} --failed`; "
-            "the same command tries them again"
-        )
-
-
-def _broken(run: Run) -> int:
-    return sum(int(counts["error"]) for counts in run.document["counts"].values())

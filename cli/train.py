@@ -38,6 +38,15 @@ def _rate(
     return rate
 
 
+def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Whole numbers with commas between."""
+    try:
+        return None if value is None else tuple(int(size) for size in value.split(","))
+    except ValueError:
+        message = f"{value!r} is no list of whole numbers such as 16,64,256"
+        raise click.BadParameter(message, ctx, param) from None
+
+
 @click.command("train")
 @model_option
 @layers_option
@@ -54,8 +63,31 @@ def _rate(
     show_default=True,
     help="paper: every published hyper-parameter, for a GPU. Other options change single ones.",
 )
+@click.option(
+    "--architecture",
+    type=click.Choice(["topk", "batch_topk", "matryoshka", "jump_relu", "gated"]),
+    help="Which latents fire.  [default: topk]",
+)
 @click.option("--n-latents", type=click.IntRange(min=2), help="[default: 256]")
-@click.option("--k", type=click.IntRange(min=1), help="[default: 4]")
+@click.option(
+    "--k",
+    type=click.IntRange(min=1),
+    help="Latents a token; batch_topk and matryoshka: on average; jump_relu and gated: the L0 "
+    "that is aimed at.  [default: 4]",
+)
+@click.option(
+    "--prefixes",
+    callback=_sizes,
+    metavar="N,N,...",
+    help="matryoshka: how many latents each dictionary has, growing to all.  "
+    "[default: n/16, n/8, n/4, n/2, n]",
+)
+@click.option(
+    "--penalty",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="WEIGHT",
+    help="jump_relu and gated: what L0 counts beside FVU.  [default: 1 and 0.3]",
+)
 @click.option(
     "--tokens",
     type=click.Choice(["all", "image", "text"]),
@@ -127,7 +159,7 @@ def command(
     progress: Literal["auto", "rich", "plain", "none"],
     **options: Any,
 ) -> None:
-    """Train TopK SAEs on layers of a model, all from one forward, with the built-in trainer.
+    """Train SAEs on layers of a model, all from one forward, with the built-in trainer.
 
     Killed and typed again it goes on where it was. Started by torchrun, its processes train
     together.

@@ -13,23 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from ..digests import cache_root
 from ..errors import UsageError
 from .identity import canonical, sha256
 from .writing import clear_errors
+
+__all__ = ["Artefact", "ArtefactStore", "cache_root"]
 
 T = TypeVar("T")
 
 _KEY_FILE = "key.json"
 _UNFINISHED = ".unfinished-"
 _STALE_SECONDS = 24 * 3600.0
-
-
-def cache_root() -> Path:
-    """`$LMMSAE_EVAL_CACHE`, or the platform's cache folder."""
-    from platformdirs import user_cache_path
-
-    chosen = os.environ.get("LMMSAE_EVAL_CACHE")
-    return Path(chosen) if chosen else user_cache_path("lmmsae-eval")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ def moves(before: Snapshot, now: Snapshot, rows: Sequence[tuple[Row, Row]]) -> l
     cells = [(a, b) for a, b in sampled if a is not None and b is not None]
     tested = iter(changes(cells) if cells else ())
     return [
-        _by_intervals(*pair) if None in scores else next(tested)
+        by_intervals(*pair) if None in scores else next(tested)
         for pair, scores in zip(rows, sampled, strict=True)
     ]
 
@@ -44,7 +44,8 @@ def _within(item: Item, row: Row) -> bool:
     return row["sae"] in (None, item.sae) and row["hookpoint"] in (None, item.hookpoint)
 
 
-def _by_intervals(before: Row, now: Row) -> Change:
+def by_intervals(before: Row, now: Row) -> Change:
+    """The change of one metric row by its two stored intervals, see `moves`."""
     a, b = float(before["value"]), float(now["value"])
     errors = [_standard_error(row) for row in (before, now)]
     error = None if None in errors else sum(e**2 for e in errors if e is not None) ** 0.5

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import NotComparableError, UsageError
 from .cells import BY, Cell, cells, metric_specs
+from .change import by_intervals
 from .correction import CORRECTIONS, Correction
-from .difference import RESAMPLES, Scores, changes
+from .difference import RESAMPLES, Change, Scores, changes
+from .pooled import pooled_rows
 from .rundir import Run, load_run
 from .sparsity import SparsityPoint, against_l0
 from .verdict import Difference, Pair, judged
@@ -57,23 +59,25 @@ def compare(
     The family of tests, which `correction` is for, is every cell of every further run in every
     metric: a task's headline metrics (all, where no headline is a mean of samples), or those named
     in `metrics`, `all` being all. Same items (same ids; latents only of the same SAE) are paired,
-    others not. With a `margin`, in the metrics' own units, 'tied' is a finding: the difference lies
-    within it (two one-sided tests), and what is found neither different nor equal is 'undecided'.
-    Without one, 'tied' says that no difference was found. Raises `NotComparableError` with every
-    reason.
+    others not; a number that is no mean of samples is tested by the two stored intervals, as if the
+    runs were independent, which is too careful for paired ones. With a `margin`, in the metrics'
+    own units, 'tied' is a finding: the difference lies within it (two one-sided tests), and what is
+    found neither different nor equal is 'undecided'. Without one, 'tied' says that no difference
+    was found. Raises `NotComparableError` with every reason.
     """
     _check_options(by, correction, margin, runs)
     first, *others = (run if isinstance(run, Run) else load_run(run) for run in runs)
     common = {other.id: comparable_tasks(first, other) for other in others}
-    pairs = [
-        pair
-        for other in others
-        for task in common[other.id]
-        for pair in _pairs(first, other, task, by, metrics)
-    ]
+    places = [(other, task) for other in others for task in common[other.id]]
+    sampled = [pair for place in places for pair in _pairs(first, *place, by, metrics)]
+    scored = {(pair.task, pair.metric) for pair in sampled}
+    pooled = [pair for place in places for pair in _pooled(first, *place, by, metrics, scored)]
+    pairs = [*sampled, *(pair for pair, _ in pooled)]
     if not pairs:
         raise NotComparableError(_nothing(by, metrics))
-    made = changes([pair.sides for pair in pairs], resamples=resamples)
+    sides = [pair.sides for pair in sampled if pair.sides]
+    made = changes(sides, resamples=resamples) if sides else []
+    made += [change for _, change in pooled]
     return Comparison(
         runs=[run.id for run in (first, *others)],
         by=by,
@@ -82,7 +86,7 @@ def compare(
         margin=margin,
         resamples=resamples,
         rows=judged(pairs, made, alpha, correction, margin),
-        notes=_notes(first, others, common, pairs, metrics),
+        notes=_notes(first, others, common, pairs, metrics, by),
         against_l0=against_l0([first, *others]),
     )
 
@@ -143,6 +147,25 @@ def _pairs(a: Run, b: Run, task: str, by: str, metrics: Sequence[str]) -> Iterat
             yield Pair(task, metric, cell, b.id, direction, sides)
 
 
+def _pooled(
+    a: Run, b: Run, task: str, by: str, metrics: Sequence[str], scored: Set[tuple[str, str]]
+) -> Iterator[tuple[Pair, Change]]:
+    """Those of the chosen metrics that no sample has a score of."""
+    specs = metric_specs(a, task)
+    wanted = {
+        name
+        for name, spec in specs.items()
+        if (task, name) not in scored
+        and (name in metrics or ALL_METRICS in metrics if metrics else spec["headline"])
+    }
+    rows_a, rows_b = (pooled_rows(run, task, by, wanted) for run in (a, b))
+    for (cell, metric), row in rows_a.items():
+        if (cell, metric) in rows_b:
+            direction = specs[metric]["higher_is_better"]
+            pair = Pair(task, metric, cell, b.id, direction, None)
+            yield pair, by_intervals(row, rows_b[cell, metric])
+
+
 def _chosen(
     specs: Mapping[str, Mapping[str, Any]], scored: Mapping[Cell, Scores], metrics: Sequence[str]
 ) -> set[str]:
@@ -164,6 +187,7 @@ def _notes(
     common: Mapping[str, Sequence[str]],
     pairs: Sequence[Pair],
     metrics: Sequence[str],
+    by: str,
 ) -> list[str]:
     alone = [
         f"{task['name']} is only in {run.id}"
@@ -174,7 +198,8 @@ def _notes(
     ]
     compared = {(pair.task, pair.metric) for pair in pairs}
     pooled = [
-        f"{task} {metric} is no mean over samples of the main arm: it is in no test here"
+        f"{task} {metric} has neither samples of the main arm nor one interval a {by}: it is in no "
+        "test here"
         for task in dict.fromkeys(task for names in common.values() for task in names)
         for metric, spec in metric_specs(first, task).items()
         if (metric in metrics if metrics else spec["headline"]) and (task, metric) not in compared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from .task import Sample
@@ -21,6 +21,11 @@ def limited(samples: Iterable[Sample], limit: Limit | None) -> list[Sample]:
         return everything
     kept = {cell: _first(clusters, limit) for cell, clusters in _clusters(everything).items()}
     return [sample for sample in everything if sample.cluster in kept[_cell(sample)]]
+
+
+def selected(samples: Iterable[Sample], ids: Collection[str]) -> list[Sample]:
+    """Those samples alone, in their own order; all where no id is named."""
+    return [sample for sample in samples if not ids or sample.id in ids]
 
 
 def _clusters(samples: Iterable[Sample]) -> dict[tuple[Any, ...], dict[str, None]]:

@@ -12,9 +12,9 @@ from typing import Any
 from .environment import environment, harness
 from .fingerprint import fingerprint, package_of
 from .identity import comparability_key, identity_key, run_id
-from .limits import Limit
+from .limits import Limit, limited, selected
 from .results import SCHEMA_VERSION, spec_document
-from .task import Context, Task
+from .task import Context, Sample, Task
 from .transcript import Transcript
 
 
@@ -27,10 +27,17 @@ class PlannedTask:
     params: Mapping[str, Any] = field(default_factory=dict)
     comparability: Mapping[str, Any] = field(default_factory=dict)
     """What two runs must share beyond the version, protocol and params: the judge, say."""
+    stands_for: type[Task[Any]] | None = None
+    """The registered class, where `task` only gives what a run of it has stored."""
 
     @property
     def name(self) -> str:
         return self.task.spec.name
+
+    @property
+    def registered(self) -> type[Task[Any]]:
+        """The class whose source decides the scores."""
+        return self.stands_for or type(self.task)
 
 
 @dataclass
@@ -54,6 +61,8 @@ class Plan:
     seed: int = 0
     limit: Limit | None = None
     """Clusters per SAE, hookpoint and arm (below 1: their share), see `limits.limited`."""
+    samples: Sequence[str] = ()
+    """Ids of the only samples to evaluate, of whichever task; empty is all."""
     fail_on_error: float = 0
     """How many broken samples a complete run may have: a count, or a share below 1."""
     parent: str | None = None
@@ -63,7 +72,7 @@ class Plan:
 
     @cached_property
     def identity_sha256(self) -> str:
-        return identity_key(self._task_parts(), self._identity_parts())
+        return identity_key(self.task_parts(), self.identity_parts())
 
     @cached_property
     def comparability_sha256(self) -> str:
@@ -77,13 +86,33 @@ class Plan:
     def path(self) -> Path:
         return self.directory / self.run_id
 
-    def _identity_parts(self) -> dict[str, Any]:
-        return {**self.identity, "seed": self.seed, "limit": self.limit, "parent": self.parent}
+    @property
+    def limited(self) -> bool:
+        """Whether only a part of the samples is evaluated."""
+        return self.limit is not None or bool(self.samples)
+
+    def listed(self, planned: PlannedTask) -> list[Sample]:
+        """A task's samples, of which the limit and the selection leave a part.
+
+        What a parent has stored is that part already.
+        """
+        everything = planned.task.samples(planned.context)
+        if self.parent is not None:
+            return list(everything)
+        return selected(limited(everything, self.limit), set(self.samples))
+
+    def identity_parts(self) -> dict[str, Any]:
+        parts = {"seed": self.seed, "limit": self.limit, "parent": self.parent}
+        return {**self.identity, **parts, **self._selection()}
 
     def _comparability_parts(self) -> dict[str, Any]:
-        return {**self.comparability, "limit": self.limit}
+        return {**self.comparability, "limit": self.limit, **self._selection()}
 
-    def _task_parts(self) -> list[dict[str, Any]]:
+    def _selection(self) -> dict[str, Any]:
+        """Only where there is one: runs over all samples keep the key that they always had."""
+        return {"samples": sorted(self.samples)} if self.samples else {}
+
+    def task_parts(self) -> list[dict[str, Any]]:
         return [
             {
                 "name": task.name,
@@ -91,7 +120,7 @@ class Plan:
                 "protocol": task.context.protocol,
                 "seed": task.context.seed,
                 "params": dict(task.params),
-                "fingerprint": fingerprint(type(task.task)),
+                "fingerprint": fingerprint(task.registered),
             }
             for task in self.tasks
         ]
@@ -110,12 +139,12 @@ class Plan:
 
     def task_documents(self) -> list[dict[str, Any]]:
         """`run.json`'s `tasks`."""
-        documents = zip(self.tasks, self._task_parts(), self._comparable_tasks(), strict=True)
+        documents = zip(self.tasks, self.task_parts(), self._comparable_tasks(), strict=True)
         return [
             {
                 **spec_document(t.task.spec),
                 **parts,
-                **package_of(type(t.task)),
+                **package_of(t.registered),
                 "comparability": comparable,
             }
             for t, parts, comparable in documents
@@ -139,14 +168,16 @@ def run_document(plan: Plan, before: Mapping[str, Any]) -> dict[str, Any]:
         "judge": dict(plan.judge),
         "seed": plan.seed,
         "limit": plan.limit,
+        "samples": list(plan.samples),
         "config": dict(plan.config),
         "identity_sha256": plan.identity_sha256,
-        "identity": plan._identity_parts(),
+        "identity": plan.identity_parts(),
         "comparability_sha256": plan.comparability_sha256,
         "comparability": plan._comparability_parts(),
         "env": environment(),
         "timing": {
             "seconds": before.get("timing", {}).get("seconds", 0.0),
+            "tasks": dict(before.get("timing", {}).get("tasks", {})),
             "continued": now if before else None,
         },
         "counts": {},

@@ -123,6 +123,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
         "consistency": f"{_OUR_PACKAGE}.tasks.consistency:Consistency",
         "halluc": f"{_OUR_PACKAGE}.tasks.halluc:Halluc",
         "dissect": f"{_OUR_PACKAGE}.tasks.dissect:Dissect",
+        "attr_faithfulness": f"{_OUR_PACKAGE}.tasks.attr_faithfulness:AttrFaithfulness",
     },
 )
 

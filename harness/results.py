@@ -105,6 +105,9 @@ def card_document(card: Card, image_paths: Sequence[str]) -> dict[str, Any]:
         "scores": {name: _number(value) for name, value in card.scores.items()},
         "tags": dict(card.tags),
         "images": [{"caption": c, "path": p} for c, p in zip(captions, image_paths, strict=True)],
+        "key": card.key,
+        "related": [{"key": key, "name": name} for key, name in card.related],
+        "histogram": asdict(card.histogram) if card.histogram else None,
     }
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from ..errors import BadImageError, IncompleteError, LmmsaeEvalError, UsageError
-from .limits import limited
+from .novelty import what_is_new
 from .plan import Plan, PlannedTask, run_document
 from .progress import Progress, SilentProgress
 from .results import count_statuses, error_document, line_document, metric_document
 from .rundir import Run, RunDirectory, load_run
+from .selection import check_selection
 from .task import Outcome, Sample
 from .writing import encode_line
 
@@ -43,8 +44,12 @@ def execute(plan: Plan, progress: Progress | None = None) -> Run:
         _check_same(plan, load_run(plan.path))
     if directory.sealed:
         return load_run(plan.path)
+    shown = progress or SilentProgress()
+    check_selection(plan)
+    if not directory.begun and (news := what_is_new(plan)):
+        shown.say(news)
     with directory.lock(), _sigterm_interrupts():
-        return _Execution(plan, directory, progress or SilentProgress()).run()
+        return _Execution(plan, directory, shown).run()
 
 
 class _Execution:
@@ -62,11 +67,17 @@ class _Execution:
     def run(self) -> Run:
         self._write("partial")
         self.plan.transcript.open(self.directory)
-        for planned in self.plan.tasks:
-            self._evaluate(planned)
-        for planned in self.plan.tasks:
-            self._conclude(planned)
+        for work in (self._evaluate, self._conclude):
+            for planned in self.plan.tasks:
+                self._timed(work, planned)
         return self._finish()
+
+    def _timed(self, work: Callable[[PlannedTask], None], planned: PlannedTask) -> None:
+        """Seconds by task: what later plans estimate theirs from."""
+        start = time.monotonic()
+        work(planned)
+        spent = self.document["timing"]["tasks"]
+        spent[planned.name] = spent.get(planned.name, 0.0) + time.monotonic() - start
 
     def _evaluate(self, planned: PlannedTask) -> None:
         samples = self._list_samples(planned)
@@ -85,7 +96,7 @@ class _Execution:
 
     def _list_samples(self, planned: PlannedTask) -> list[Sample]:
         self.progress.say(f"{planned.name}: listing samples")
-        samples = limited(planned.task.samples(planned.context), self.plan.limit)
+        samples = self.plan.listed(planned)
         ids = [sample.id for sample in samples]
         if len(set(ids)) != len(ids):
             twice = next(name for name in ids if ids.count(name) > 1)
@@ -114,7 +125,7 @@ class _Execution:
         if not self._tolerable():
             self._write("partial")
             return load_run(self.plan.path)
-        self._write("complete" if self.plan.limit is None else "limited")
+        self._write("limited" if self.plan.limited else "complete")
         self.directory.seal()
         return load_run(self.plan.path)
 

@@ -110,6 +110,16 @@ class TaskSpec:
     unscorable: str = "left out of the mean; shown as coverage"
 
 
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How often a quantity fell between each edge and the next."""
+
+    title: str
+    edges: Sequence[float]
+    """Ascending, one more than `counts`."""
+    counts: Sequence[int]
+
+
 @dataclass(slots=True)
 class Card:
     """A picture of one sample or group for the report: reports render it, tasks draw no pages."""
@@ -123,6 +133,11 @@ class Card:
     """What a reader filters by: `concept`, `hookpoint`, `arm`."""
     sample: str | None = None
     """The id of the sample that it shows, if it shows one: people rate samples by their cards."""
+    key: str | None = None
+    """What a link to it says, unambiguous within the task; by its place if it has none."""
+    related: Sequence[tuple[str, str]] = ()
+    """(key, what to call it) of cards that a reader may want to see beside it."""
+    histogram: Histogram | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +169,8 @@ class Task(ABC, Generic[SubjectT]):
 
     spec: ClassVar[TaskSpec]
     batch_size: ClassVar[int] = 32
+    can_rejudge: ClassVar[bool] = False
+    """Whether its stored lines hold all that a judge is shown: then `rejudge` is written."""
 
     @abstractmethod
     def samples(self, context: Context[SubjectT]) -> Iterable[Sample]:
@@ -166,6 +183,10 @@ class Task(ABC, Generic[SubjectT]):
     @abstractmethod
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
         """Metrics from the stored lines alone: no model, no GPU, no key."""
+
+    def rejudge(self, lines: Sequence[Line], context: Context[SubjectT]) -> Sequence[Outcome]:
+        """Outcomes of stored lines by the context's judge, without the model under study."""
+        raise NotImplementedError(f"{self.spec.name} asks no judge again")
 
     def cards(self, lines: Sequence[Line], context: Context[SubjectT]) -> Iterable[Card]:
         return ()

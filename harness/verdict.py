@@ -22,7 +22,8 @@ class Pair:
     run: str
     """The id of b."""
     higher_is_better: bool | None
-    sides: tuple[Scores, Scores]
+    sides: tuple[Scores, Scores] | None
+    """None for a number that is no mean of samples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from typing import Any
 
 from ..harness.results import layer_of
 from ..harness.rundir import Run
-from .pictures import Pictures
-from .table import layer_text, number
+from .table import layer_text
 
 TASK = "task"
 _NUMBER = re.compile(r"([0-9]+)")
@@ -20,17 +19,23 @@ _NUMBER = re.compile(r"([0-9]+)")
 class CardView:
     """One card. Titles, texts and tags may be a model's output: never trusted."""
 
+    key: str
+    """Its address on the page, unambiguous within the run."""
     title: str
     texts: Mapping[str, str]
-    scores: Mapping[str, str]
+    scores: Mapping[str, float]
     tags: Mapping[str, str]
     pictures: list[tuple[str, str]]
-    """(caption, relative URL)."""
+    """(caption, path within the run)."""
+    related: list[tuple[str, str]]
+    """(key of another card, what to call it)."""
+    histogram: Mapping[str, Any] | None
+    """`title`, `edges`, `counts`."""
 
 
-def cards(run: Run, pictures: Pictures) -> list[CardView]:
+def cards(run: Run) -> list[CardView]:
     """All cards of all tasks, in the tasks' order."""
-    return list(_cards(run, pictures))
+    return list(_cards(run))
 
 
 def filters(shown: Iterable[CardView]) -> dict[str, list[str]]:
@@ -42,22 +47,30 @@ def filters(shown: Iterable[CardView]) -> dict[str, list[str]]:
     return {key: sorted(found, key=_natural) for key, found in values.items() if len(found) > 1}
 
 
-def _cards(run: Run, pictures: Pictures) -> Iterator[CardView]:
+def score_names(shown: Iterable[CardView]) -> list[str]:
+    """The scores that some card has, in the order of their first appearance."""
+    return list(dict.fromkeys(name for card in shown for name in card.scores))
+
+
+def _cards(run: Run) -> Iterator[CardView]:
     for task in run.tasks:
-        for card in run.cards(task["name"]):
-            yield _card(task["name"], card, pictures)
+        for place, card in enumerate(run.cards(task["name"])):
+            yield _card(task["name"], place, card)
 
 
-def _card(task: str, card: Mapping[str, Any], pictures: Pictures) -> CardView:
+def _card(task: str, place: int, card: Mapping[str, Any]) -> CardView:
     tags = {str(key): _tag(str(key), str(value)) for key, value in card["tags"].items()}
     return CardView(
+        key=f"{task}/{card.get('key') or place}",
         title=str(card["title"]),
         texts={str(key): str(value) for key, value in card["text"].items()},
         scores={
-            str(key): number(value) for key, value in card["scores"].items() if value is not None
+            str(key): float(value) for key, value in card["scores"].items() if value is not None
         },
         tags={TASK: task, **tags},
-        pictures=[(str(p["caption"]), pictures.link(str(p["path"]))) for p in card["images"]],
+        pictures=[(str(p["caption"]), str(p["path"])) for p in card["images"]],
+        related=[(f"{task}/{one['key']}", str(one["name"])) for one in card.get("related") or ()],
+        histogram=card.get("histogram"),
     )
 
 

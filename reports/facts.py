@@ -166,7 +166,8 @@ def _derived_notes(run: Run, rows: list[ScoreRow]) -> Iterator[str]:
         yield "This run has not ended: its numbers are of the samples so far."
     if run.status == "limited":
         limit = run.document.get("limit")
-        yield f"This run saw a part of the samples (limit {limit}); leaderboards don't take it."
+        chosen = "chosen ones" if run.document.get("samples") else f"limit {limit}"
+        yield f"This run saw a part of the samples ({chosen}); leaderboards don't take it."
     if (run.document.get("harness") or {}).get("dirty"):
         yield "The harness had uncommitted changes: the commit above does not say all of what ran."
     errors = sum(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from urllib.parse import quote
 from ..errors import UsageError
 from ..harness.writing import clear_errors
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+_TYPES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Pictures:
         """
         root = self.run.resolve()
         source = (root / name).resolve()
-        if not source.is_relative_to(root) or source.suffix.lower() not in _SUFFIXES:
+        if not source.is_relative_to(root) or source.suffix.lower() not in _TYPES:
             raise UsageError(
                 f"a card of {self.run} names {name!r}, no picture of the run; don't trust it"
             )
@@ -42,12 +43,21 @@ class Pictures:
         beside = self.page.resolve().parent
         if source.is_relative_to(beside):
             return quote(source.relative_to(beside).as_posix())
-        target = self._folder / source.relative_to(self.run.resolve()).as_posix().replace("/", "-")
+        target = assets(self.page) / source.relative_to(self.run.resolve()).as_posix().replace(
+            "/", "-"
+        )
         with clear_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         return quote(f"{target.parent.name}/{target.name}")
 
-    @property
-    def _folder(self) -> Path:
-        return self.page.with_name(f"{self.page.stem}-pictures")
+    def inline(self, name: str) -> str:
+        """The picture itself as a URL. Raises `UsageError` as `link` does."""
+        source = self.source(name)
+        kind = _TYPES[source.suffix.lower()]
+        return f"data:image/{kind};base64,{base64.b64encode(source.read_bytes()).decode()}"
+
+
+def assets(page: Path) -> Path:
+    """The folder beside a page that holds what it loads."""
+    return page.with_name(f"{page.stem}-files")

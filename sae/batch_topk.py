@@ -45,6 +45,14 @@ class BatchTopK(TopKFamily):
         return packed(torch.where(pre > self.threshold, pre, 0.0))
 
     def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
+        values, places = self.largest(parts, k * n_tokens)
+        places, order = places.sort()
+        return _by_token(places, values[order], n_tokens, self.n_latents)
+
+    def largest(self, parts: Iterable[Tensor], wanted: int) -> tuple[Tensor, Tensor]:
+        """The `wanted` largest latents of a batch, fewer where fewer are positive, and their places
+        (token * n_latents + latent), in no order.
+        """
         values, places = self.W_enc.new_zeros(0), self.W_enc.new_zeros(0, dtype=torch.int64)
         floor, start = 0.0, 0
         for pre in parts:
@@ -53,19 +61,32 @@ class BatchTopK(TopKFamily):
             values = torch.cat([values, flat[new]])
             places = torch.cat([places, new + start])
             start += len(flat)
-            if len(values) > k * n_tokens:
-                values, kept = values.topk(k * n_tokens, sorted=False)
+            if len(values) > wanted:
+                values, kept = values.topk(wanted, sorted=False)
                 places = places[kept]
                 # With so many as large, nothing smaller can be among the largest.
                 floor = float(values.min())
-        places, order = places.sort()
-        return _by_token(places, values[order], n_tokens, self.n_latents)
+        return values, places
+
+    def from_cut(self, parts: Iterable[Tensor], n_tokens: int, cut: Tensor) -> Latents:
+        """The latents of `cut`, which is positive, or more."""
+        found, start = [(self.W_enc.new_zeros(0, dtype=torch.int64), self.W_enc.new_zeros(0))], 0
+        for pre in parts:
+            flat = pre.reshape(-1)
+            fires = (flat >= cut).nonzero()[:, 0]
+            found.append((fires + start, flat[fires]))
+            start += len(flat)
+        places, values = (torch.cat(tensors) for tensors in zip(*found, strict=True))
+        return _by_token(places, values, n_tokens, self.n_latents)
 
     @torch.no_grad()
     def observe(self, fired: Latents) -> None:
         if not fired.values.any():
             return
-        smallest = fired.values[fired.values > 0].min()
+        self.learn_threshold(fired.values[fired.values > 0].min())
+
+    def learn_threshold(self, smallest: Tensor) -> None:
+        """From the smallest latent `()` that fired in a training batch."""
         known = self.threshold > 0
         blend = torch.lerp(smallest, self.threshold, _MEMORY)
         self.threshold.copy_(torch.where(known, blend, smallest))

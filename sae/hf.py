@@ -18,6 +18,12 @@ from .places import image_boxes
 
 # What a processor may return beside the model's own inputs.
 _NOT_FOR_MODEL = ("token_type_ids",)
+# One beam: a hook sees the rows of its batch. Sampling's settings are unset: they'd be warned of.
+_GREEDY: dict[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    **dict.fromkeys(("temperature", "top_p", "top_k", "typical_p", "min_p")),
+}
 
 
 class TransformersLMM:
@@ -113,7 +119,7 @@ class TransformersLMM:
         views = _StepViews(batch)
         inputs = {k: v for k, v in batch.inputs.items() if k != "position_ids"}
         with torch.no_grad(), hooked(self._blocks, hooks or {}, views.of):
-            tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+            tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **_GREEDY)
         answers = tokens[:, batch.kinds.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return [text.strip() for text in texts]
@@ -161,9 +167,7 @@ class TransformersLMM:
 
 
 class _StepViews:
-    """The batch as a hook sees it: whole on the prefill, one new text token a row on each decoded
-    one.
-    """
+    """The batch as a hook sees it: whole on the prefill, then one token of the answer a row."""
 
     def __init__(self, batch: Batch) -> None:
         self._prefill = batch
@@ -173,7 +177,7 @@ class _StepViews:
         if x.shape[1] == self._prefill.kinds.shape[1] and self._decoded is None:
             return self._prefill
         if self._decoded is None:
-            kinds = self._prefill.kinds.new_full((x.shape[0], 1), TokenKind.TEXT)
+            kinds = self._prefill.kinds.new_full((x.shape[0], 1), TokenKind.ANSWER)
             self._decoded = Batch({}, kinds, self._prefill.boxes)
         return self._decoded
 

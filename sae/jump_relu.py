@@ -6,74 +6,96 @@ the threshold; the paper's straight-through estimators stand in, with a rectangl
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .sae import SAE, Latents, packed
-from .straight_through import AutogradTrainer, Objective
+from .distributed import Ranks
+from .straight_through import Batch, Objective, Penalised, PenaltyTrainer
+from .trainer import Forward, Gradients
 
 
 @dataclass(frozen=True, eq=False)
-class JumpReLU(SAE):
+class JumpReLU(Penalised):
     """A latent fires, with its whole pre-activation, where that exceeds its threshold.
 
-    `k` is the L0 that training aims at. At the threshold a latent is silent.
+    At the threshold a latent is silent.
     """
 
-    log_threshold: Tensor
-    """`(n_latents,)`; -inf, a threshold of 0, before training."""
+    threshold: Tensor
+    """`(n_latents,)`, never negative; 0 before training."""
 
     architecture = "jump_relu"
 
-    @property
-    def threshold(self) -> Tensor:
-        """`(n_latents,)`."""
-        return self.log_threshold.exp()
-
     @classmethod
     def _at_start(cls, rows: Tensor) -> dict[str, Any]:
-        return {"log_threshold": rows.new_full((len(rows),), -torch.inf)}
+        return {"threshold": rows.new_zeros(len(rows))}
 
     def _at_scale(self, scale: float) -> dict[str, Tensor]:
-        return {"log_threshold": self.log_threshold + math.log(scale)}
+        return {"threshold": self.threshold * scale}
 
-    def choose(self, pre: Tensor) -> Latents:
-        return packed(torch.where(pre > self.threshold, pre, 0.0))
+    @property
+    def learned(self) -> tuple[Tensor, ...]:
+        """Without the threshold: what is learned is its logarithm."""
+        return self.W_enc, self.b_enc, self.W_dec, self.b_dec
+
+    def strengths(self, pre: Tensor) -> Tensor:
+        return torch.where(pre > self.threshold, pre, 0.0)
 
 
-class JumpReLUTrainer(AutogradTrainer[JumpReLU]):
-    """Loss: FVU + (L0 / k - 1)^2, the paper's appendix on a wanted sparsity.
+class JumpReLUTrainer(PenaltyTrainer[JumpReLU]):
+    """Loss: FVU + penalty * (L0 / k - 1)^2, the paper's appendix on a wanted sparsity.
 
     Two things are relative to the data, whose scale is not known here: the kernel's width, a share
     of the threshold, and the start: thresholds at which the first batch has the wanted L0.
     """
 
+    usual_penalty = 1.0
     width = 0.1
 
-    def objective(self, sae: JumpReLU, x: Tensor, total: Tensor) -> Objective:
+    def __init__(
+        self, sae: JumpReLU, lr: float, dead_after: int, penalty: float | None = None
+    ) -> None:
+        super().__init__(sae, lr, dead_after, penalty)
+        self._log_threshold = sae.threshold.log()
+        self.parameters = (*sae.learned, self._log_threshold)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=lr, fused=True)
+
+    @property
+    def hidden(self) -> Mapping[str, Tensor]:
+        return {"log_threshold": self._log_threshold}
+
+    def objective(self, sae: JumpReLU, x: Tensor, batch: Batch) -> Objective:
         pre = sae.pre_activations(x)
-        if bool((sae.log_threshold == -torch.inf).all()):
-            self._begin(sae, pre.detach())
-        threshold = sae.threshold
-        width = self.width * threshold.detach()
-        near = ((pre - threshold).abs() <= width / 2) / width
+        width = self.width * sae.threshold.detach()
+        near = ((pre - sae.threshold).abs() <= width / 2) / width
         # 0, with the derivative 1: what it is multiplied by is the estimator for the threshold.
-        moved = threshold - threshold.detach()
-        fires = pre > threshold
-        values = torch.where(fires, pre, 0.0) - (threshold * near).detach() * moved
+        moved = sae.threshold - sae.threshold.detach()
+        fires = pre > sae.threshold
+        values = torch.where(fires, pre, 0.0) - (sae.threshold * near).detach() * moved
         error = values @ sae.W_dec + sae.b_dec - x
-        l0 = (fires.sum() - (near.detach() * moved).sum()) / len(x)
-        loss = error.pow(2).sum() / total + (l0 / sae.k - 1).pow(2)
+        off = batch.l0_of(fires) / sae.k - 1
+        count = (near.detach() * moved).sum() / batch.n_tokens
+        missed = len(x) / batch.n_tokens * off.pow(2) - 2 * off / sae.k * count
+        loss = error.pow(2).sum() / batch.variance + self.penalty * missed
         return Objective(loss, values.detach(), error.detach())
 
+    def gradients(self, x: Tensor) -> tuple[Forward, Gradients]:
+        done, grads = super().gradients(x)
+        grads.others[0].mul_(self.sae.threshold)  # now of its logarithm
+        return done, grads
+
     @torch.no_grad()
-    def _begin(self, sae: JumpReLU, pre: Tensor) -> None:
-        """Each latent fires as often as any other."""
-        often = max(1, len(pre) * sae.k // sae.n_latents)
-        smallest = pre.topk(often, dim=0, sorted=True).values[-1]
-        sae.log_threshold.copy_(smallest.clamp_min(1e-6 * float(pre.abs().max())).log())
-        self.sae.log_threshold.copy_(sae.log_threshold)
+    def update(self, grads: Sequence[Tensor], lr: float) -> None:
+        super().update(grads, lr)
+        self.sae.threshold.copy_(self._log_threshold.exp())
+
+    @torch.no_grad()
+    def begin(self, pieces: Sequence[Tensor], n_tokens: int, ranks: Ranks) -> None:
+        """Before the first step: thresholds at which the batch has the wanted L0."""
+        if not self.sae.threshold.any():
+            self.sae.threshold.copy_(self.evenly(pieces, n_tokens, ranks))
+            self._log_threshold.copy_(self.sae.threshold.log())

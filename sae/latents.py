@@ -4,15 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
+from .batching import Batches
 from .lmm import LMM, Batch, Prompt, TokenKind
 from .progress import Progress, Quiet
 from .residual import capture
-from .sae import Latents, TrainedSae
+from .sae import TrainedSae
+
+_ENTRIES = 2**27
+"""Latents of a batch and SAE that are held: 2 GiB."""
+
+
+class Active(NamedTuple):
+    """The latents that fire on some tokens: ragged, as many entries as there are."""
+
+    tokens: Tensor
+    """`(entries,)` int64, ascending."""
+    indices: Tensor
+    """`(entries,)` int32 latents, of a token the strongest first."""
+    values: Tensor
+    """`(entries,)`, above 0."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +39,8 @@ class EncodedImage:
     """Place of the prompt in the input."""
     boxes: Tensor
     """`(tokens, 4)` in pixels of the original image."""
-    latents: Sequence[Latents]
-    """One per SAE, in the order given: each `(tokens, k)`."""
+    latents: Sequence[Active]
+    """One per SAE, in the order given."""
 
 
 def encode_images(
@@ -36,35 +52,59 @@ def encode_images(
     total: int | None = None,
 ) -> Iterator[EncodedImage]:
     """The latents on each prompt's image tokens, streamed in order; only one batch is in memory at
-    a time.
+    a time, and a smaller one when that is too much.
     """
+    shown = progress or Quiet()
     index = 0
-    source = iter(prompts)
-    with (progress or Quiet()).step("encoding images", total) as step:
-        while group := list(islice(source, batch_size)):
-            yield from _encode(lmm, saes, group, index)
-            index += len(group)
-            step.advance(len(group))
+    with shown.step("encoding images", total) as step:
+        batches = Batches(batch_size, shown)
+        for found in batches.over(prompts, lambda group: _encode(lmm, saes, group)):
+            for boxes, latents in found:
+                yield EncodedImage(index, boxes, latents)
+                index += 1
+            step.advance(len(found))
 
 
 def _encode(
-    lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt], start: int
-) -> Iterator[EncodedImage]:
+    lmm: LMM, saes: Sequence[TrainedSae], group: Sequence[Prompt]
+) -> list[tuple[Tensor, list[Active]]]:
+    """Of each prompt the boxes of its image tokens, and their latents of each SAE."""
     with torch.no_grad():
         batch = lmm.prepare(group)
         mask = _image_tokens(batch)
         residual = capture(lmm, batch, [*dict.fromkeys(sae.hookpoint for sae in saes)])
         images = {hookpoint: x[mask.to(x.device)] for hookpoint, x in residual.items()}
-        flat = [sae.sae.encode(images[sae.hookpoint]) for sae in saes]
-    counts = mask.sum(1).tolist()
-    per_sae = [_split(latents, counts) for latents in flat]
-    for row in range(len(group)):
-        yield EncodedImage(start + row, batch.boxes[row], [latents[row] for latents in per_sae])
+        flat = [_active(sae, images[sae.hookpoint]) for sae in saes]
+    counts = mask.sum(1)
+    per_sae = [_split(active, counts) for active in flat]
+    return [(boxes, [latents[row] for latents in per_sae]) for row, boxes in enumerate(batch.boxes)]
 
 
-def _split(latents: Latents, counts: list[int]) -> list[Latents]:
-    parts = (torch.split(tensor, counts) for tensor in latents)
-    return [Latents(*pair) for pair in zip(*parts, strict=True)]
+def _active(sae: TrainedSae, x: Tensor) -> Active:
+    """Of `(tokens, d_model)`. Nothing is cut off: raises `UsageError` where there are too many."""
+    parts: list[Active] = []
+    start, entries = 0, 0
+    for indices, values in sae.sae.encode_parts(x):
+        fires = values > 0
+        parts.append(Active(fires.nonzero()[:, 0] + start, indices[fires], values[fires]))
+        start += len(values)
+        entries += len(parts[-1].values)
+        if entries > _ENTRIES:
+            raise UsageError(
+                f"{sae.name} at {sae.hookpoint} fires {entries / start:.0f} of "
+                f"{sae.sae.n_latents} latents a token, more than can be held; it is not an SAE of "
+                "these activations, check its layer, model and input scale"
+            )
+    return Active(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _split(active: Active, counts: Tensor) -> list[Active]:
+    """By image, with so many tokens each."""
+    ends = counts.to(active.tokens.device).cumsum(0)
+    sizes = torch.searchsorted(active.tokens, ends).diff(prepend=ends.new_zeros(1)).tolist()
+    split = zip(*(torch.split(tensor, sizes) for tensor in active), strict=True)
+    starts = (ends - counts.to(ends)).tolist()
+    return [Active(part[0] - start, *part[1:]) for start, part in zip(starts, split, strict=True)]
 
 
 def _image_tokens(batch: Batch) -> Tensor:

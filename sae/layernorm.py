@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -52,16 +53,18 @@ class LayerNormTopK(TopK):
             "b_dec": self.W_dec[n],
         }
 
-    def encode(self, x: Tensor) -> Latents:
-        """`(..., d_model)` to latents `(..., k + 3)`."""
-        x = x.to(self.W_enc)
+    def encode_parts(self, x: Tensor) -> Iterator[Latents]:
+        """`(..., d_model)` to latents `(some, k + 3)`."""
+        x = x.reshape(-1, self.d_model).to(self.W_enc)
         mean = x.mean(-1, keepdim=True)
         std = (x - mean).std(-1, keepdim=True)
-        indices, values = super().encode((x - mean) / (std + EPS))
-        n = self.n_latents
-        always = torch.arange(n - ALWAYS_ON, n, dtype=indices.dtype, device=indices.device)
-        scales = torch.cat([std, mean.relu(), (-mean).relu()], dim=-1)
-        return Latents(
-            torch.cat([indices, always.expand(scales.shape)], dim=-1),
-            torch.cat([values * std, scales], dim=-1),
-        )
+        n, start = self.n_latents, 0
+        always = torch.arange(n - ALWAYS_ON, n, dtype=torch.int32, device=x.device)
+        for indices, values in super().encode_parts((x - mean) / (std + EPS)):
+            rows = slice(start, start + len(values))
+            scales = torch.cat([std[rows], mean[rows].relu(), (-mean[rows]).relu()], dim=-1)
+            yield Latents(
+                torch.cat([indices, always.expand(scales.shape)], dim=-1),
+                torch.cat([values * std[rows], scales], dim=-1),
+            )
+            start = rows.stop

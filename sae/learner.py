@@ -2,24 +2,29 @@
 have other tokens of the batch or other latents of the SAE.
 
 The loss is a sum over tokens divided by the variance of the whole batch, so the gradients of its
-pieces, each times its own variance over the whole one's, add up to the gradients of the whole.
+pieces, each times its own variance over the whole one's, add up to the gradients of the whole. What
+is no sum over tokens (which latents a BatchTopK lets fire, the L0 of a penalty) is found in a
+survey of all pieces first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from .architectures import ARCHITECTURES, trainer_for
 from .distributed import ALONE, Ranks
 from .measure import FIRING, N_KINDS, fired_by_kind, numbers, tally
-from .recipe import Recipe
+from .recipe import PENALISED, Recipe
+from .sae import SAE
 from .shard import TopKShard
-from .step import AuxK, Forward, TopKTrainer, variance
-from .topk import TopK
+from .step import AuxK
+from .trainer import Forward, Trainer, Whole
 
 _B_DEC = 3
 """Its place among the gradients."""
@@ -29,7 +34,7 @@ class Learner:
     """A trainer, and per token kind since how many tokens each latent is silent."""
 
     def __init__(
-        self, trainer: TopKTrainer, recipe: Recipe, ranks: Ranks, shards: Ranks = ALONE
+        self, trainer: Trainer[Any], recipe: Recipe, ranks: Ranks, shards: Ranks = ALONE
     ) -> None:
         """`ranks` have the other tokens, `shards` the other latents."""
         self.trainer = trainer
@@ -59,12 +64,13 @@ class Learner:
         return done
 
     def _joint_step(self, pieces: Sequence[Tensor], lr: float) -> tuple[list[Forward], int]:
-        total, n_tokens = self._variance(pieces)
+        whole = self._whole_of(pieces)
+        self.trainer.survey(pieces, whole, self._ranks)
         sums = [torch.zeros_like(parameter) for parameter in self.trainer.parameters]
         forwards: list[Forward] = []
         for x in pieces:
             done, grads = self.trainer.gradients(x)
-            share = variance(x) / total
+            share = self.trainer.share(x, whole)
             for added, grad in zip(sums, grads.of_parameters(), strict=True):
                 added.add_(grad.mul_(share))
             forwards.append(done)
@@ -73,10 +79,10 @@ class Learner:
         if self._recipe.clip is not None:
             _clip(sums, self._recipe.clip, self._shards)
         self.trainer.update(sums, lr)
-        return forwards, n_tokens
+        return forwards, whole.n_tokens
 
-    def _variance(self, pieces: Sequence[Tensor]) -> tuple[Tensor, int]:
-        """`step.variance` of all pieces of all ranks together, and how many tokens they have."""
+    def _whole_of(self, pieces: Sequence[Tensor]) -> Whole:
+        """All pieces of all ranks together."""
         like = self.trainer.sae.b_dec
         n = sum(len(x) for x in pieces)
         mean = sum((x.sum(0) for x in pieces), torch.zeros_like(like)) / max(1, n)
@@ -90,7 +96,8 @@ class Learner:
         total = spreads.sum() + apart
         limits = torch.finfo(like.dtype)
         squares = total + counts.sum() * everyone.pow(2).sum()
-        return torch.maximum(total, limits.eps * squares + limits.tiny), int(counts.sum())
+        rounding = limits.eps * squares + limits.tiny
+        return Whole(torch.maximum(total, rounding), int(counts.sum()))
 
     def _fired(self, done: Sequence[Forward], kinds: Sequence[Tensor]) -> Tensor:
         n = self.trainer.sae.n_latents
@@ -120,6 +127,7 @@ class Learner:
         """Everything that the next step depends on."""
         trainer = self.trainer
         kept = {f"sae.{i}": tensor for i, tensor in enumerate(trainer.sae.tensors)}
+        kept |= {f"hidden.{name}": tensor for name, tensor in trainer.hidden.items()}
         for i, moments in trainer.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
                 # A copy where 8-bit Adam has one table for all: a file holds no tensor twice.
@@ -133,6 +141,8 @@ class Learner:
         trainer = self.trainer
         for i, tensor in enumerate(trainer.sae.tensors):
             tensor.copy_(kept[f"sae.{i}"])
+        for name, tensor in trainer.hidden.items():
+            tensor.copy_(kept[f"hidden.{name}"])
         moments: dict[int, dict[str, Any]] = {}
         for key, value in kept.items():
             if key.startswith("adam."):
@@ -151,18 +161,23 @@ def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks, shards: Ranks = ALO
     """
     d_model = len(b_dec)
     auxk = auxk_for(recipe, d_model)
-    sae = TopK.random(recipe.n_latents, d_model, recipe.k, recipe.seed, b_dec)
+    kind = ARCHITECTURES[recipe.architecture]
+    sae: SAE = kind.random(recipe.n_latents, d_model, recipe.k, recipe.seed, b_dec)
+    own: dict[str, Any] = {} if recipe.prefixes is None else {"sizes": recipe.prefixes}
+    sae = replace(sae, **own)
     if shards.world > 1:
         sae = TopKShard.of(sae, shards)
-    trainer = TopKTrainer(sae, recipe.lr, auxk, recipe.dead_after)
+    trainer = trainer_for(sae, recipe.lr, recipe.dead_after, auxk, penalty=recipe.penalty)
     if recipe.adam == "8bit":
         trainer.optimizer = eight_bit_adam(trainer.parameters, recipe.lr)
     return Learner(trainer, recipe, ranks, shards)
 
 
 def auxk_for(recipe: Recipe, d_model: int) -> AuxK | None:
-    """None where the recipe has it off."""
-    return AuxK(recipe.auxk_alpha, max(1, d_model // 8)) if recipe.auxk_alpha else None
+    """None where the recipe has it off, and where the architecture has none."""
+    if not recipe.auxk_alpha or recipe.architecture in PENALISED:
+        return None
+    return AuxK(recipe.auxk_alpha, max(1, d_model // 8))
 
 
 def eight_bit_adam(parameters: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:

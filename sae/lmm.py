@@ -36,7 +36,7 @@ class TokenKind(IntEnum):
     SEPARATOR = 5
     """An image token without a place: newline, tile separator."""
     ANSWER = 6
-    """A token of the answer that a prompt brings along."""
+    """A token of the answer: decoded, or brought along by the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class LMM(Protocol):
     def generate(
         self, batch: Batch, max_new_tokens: int, hooks: Mapping[Hookpoint, Hook] | None = None
     ) -> list[str]:
-        """Greedy answers; hooks act on the prefill and on every decoded token."""
+        """Greedy answers; hooks act on the prefill and on every decoded token, an `ANSWER`."""
 
     def token_id(self, word: str) -> int:
         """The id of a word that is one vocabulary entry; raises `ValueError` otherwise, never

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..digests import known_sha256
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,18 +75,30 @@ def _load(
         raise UsageError(f"can't load a model from {source}: {reason}") from error
     _refuse_made_up_weights(source, found)
     commit = getattr(model.config, "_commit_hash", None)
-    identity = identity or (str(commit) if commit else _snapshot_identity(source, revision))
+    identity = identity or (str(commit) if commit else hub_identity(source, revision))
     return TransformersLMM(model.to(device), processor, name, identity)
 
 
-def _snapshot_identity(source: str, revision: str | None) -> str:
-    """Of a hub model without a commit: what lies in the folder that it was loaded from."""
-    from transformers.utils import cached_file
+def weights_identity(ref: str) -> str:
+    """Of a model folder its content's digest, of a hub id the commit. Raises `UsageError`."""
+    folder = Path(ref).expanduser()
+    return folder_identity(folder) if folder.is_dir() else hub_identity(ref)
 
-    config = cached_file(source, "config.json", revision=revision)
+
+def hub_identity(source: str, revision: str | None = None) -> str:
+    """The commit that a hub id stands for here and now; where that is unknown, what lies there."""
+    from transformers.utils import cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    try:
+        with no_chatter():
+            config = cached_file(source, "config.json", revision=revision)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"can't tell which {source} is meant: {reason}") from error
     if config is None:
-        raise UsageError(f"can't tell which {source} was loaded; download it and give its folder")
-    return folder_identity(Path(config).parent)
+        raise UsageError(f"can't tell which {source} is meant; download it and give its folder")
+    return extract_commit_hash(config, None) or folder_identity(Path(config).parent)
 
 
 def _refuse_made_up_weights(source: str, found: Mapping[str, Any]) -> None:
@@ -122,14 +134,5 @@ def folder_identity(folder: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in _HASHED and file.is_file():
-            stat = file.stat()
-            digest.update(
-                f"{file.name} {_file_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode()
-            )
+            digest.update(f"{file.name} {known_sha256(file)}\n".encode())
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_sha256(file: Path, size: int, mtime_ns: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -25,7 +25,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     sizes: tuple[int, ...]
     """How many latents each dictionary has, growing; the last has all."""
 
-    architecture = "matryoshka_batch_topk"
+    architecture = "matryoshka"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .lmm import TokenKind
-from .step import Forward
-from .topk import Latents
+from .sae import Latents
+from .trainer import Forward
 
 N_KINDS = len(TokenKind)
 FIRING = 2

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ..errors import UnknownNameError, UsageError
 from .tokens import TokenSet
 
 Adam = Literal["32bit", "8bit"]
+Architecture = Literal["topk", "batch_topk", "matryoshka", "jump_relu", "gated"]
+PENALISED = ("jump_relu", "gated")
+"""Those whose L0 comes of a penalty. They have no AuxK."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the weights, beside the model and the prompts."""
 
+    architecture: Architecture = "topk"
     n_latents: int = 256
     k: int = 4
+    """Latents a token: exactly, on average or aimed at, as the architecture says."""
+    prefixes: tuple[int, ...] | None = None
+    """Matryoshka: how many latents each dictionary has; None for n/16, n/8, n/4, n/2 and n."""
+    penalty: float | None = None
+    """JumpReLU, Gated: what L0 counts beside FVU; None for the usual."""
     tokens: TokenSet = "all"
     steps: int = 500
     batch_tokens: int = 2048
@@ -82,6 +91,15 @@ def published_lr(n_latents: int) -> float:
     return 2e-4 / math.sqrt(n_latents / 2**14)
 
 
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe, without what its architecture has no use for."""
+    told = asdict(recipe)
+    if recipe.architecture != "matryoshka":
+        del told["prefixes"]
+    del told["auxk_alpha" if recipe.architecture in PENALISED else "penalty"]
+    return told
+
+
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear rise, plateau, linear fall."""
     rise = (step + 1) / max(1.0, recipe.warmup * recipe.steps)
@@ -126,3 +144,20 @@ def _check(recipe: Recipe, n_tokens: int, steps: int) -> None:
             f"k is {recipe.k} but there are {recipe.n_latents} latents; choose k from 1 to "
             f"{recipe.n_latents}"
         )
+    _check_options(recipe)
+
+
+def _check_options(recipe: Recipe) -> None:
+    """What only some architectures have."""
+    if recipe.prefixes is not None:
+        if recipe.architecture != "matryoshka":
+            raise UsageError(f"prefixes are of matryoshka, not of {recipe.architecture}")
+        sizes = (0, *recipe.prefixes)
+        if sorted({*sizes}) != [*sizes] or sizes[-1] != recipe.n_latents:
+            told = ", ".join(map(str, recipe.prefixes))
+            raise UsageError(
+                f"the prefixes {told} do not grow to all {recipe.n_latents} latents; end with "
+                f"{recipe.n_latents}"
+            )
+    if recipe.penalty is not None and recipe.architecture not in PENALISED:
+        raise UsageError(f"a penalty is of jump_relu and gated, not of {recipe.architecture}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from ..errors import UsageError
 from .lmm import Hookpoint
 from .scratch import borrowed
 from .sparse import weighted_rows
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _DENSE_VALUES = 2**24
 """Pre-activations made at a time: 64 MiB in float32, whatever the number of tokens."""
+_SLOTS = 2**28
+"""Latents held at a time, empty slots included: 2 GiB."""
 
 
 class Latents(NamedTuple):
@@ -55,8 +58,10 @@ class SAE(ABC):
     b_dec: Tensor
     """`(d_model,)`: subtracted before encoding, added after decoding."""
     k: int
-    """Latents a token: exactly, at most, on average or aimed at, as the architecture says."""
+    """Latents a token: at most, on average or aimed at, as the architecture says."""
 
+    free_l0: ClassVar[bool] = False
+    """Whether as many latents fire on a token as like to. Then k is an aim, 0 where unknown."""
     architecture: ClassVar[str]
     """The name in `architectures.py`, in run documents and in `identity`."""
 
@@ -68,7 +73,7 @@ class SAE(ABC):
                 "tensors of one SAE disagree: W_enc, b_enc, W_dec, b_dec are "
                 + ", ".join(str(tuple(tensor.shape)) for tensor in weights)
             )
-        if not 1 <= self.k <= n:
+        if not (0 if self.free_l0 else 1) <= self.k <= n:
             raise ValueError(f"k is {self.k} but the SAE has {n} latents")
 
     @abstractmethod
@@ -98,14 +103,15 @@ class SAE(ABC):
         no_bias = rows.new_zeros(n_latents)
         return cls(rows.clone(), no_bias, rows, bias.clone(), k, **cls._at_start(rows))
 
-    def untrained(self, seed: int = 0) -> TopK:
+    def untrained(self, seed: int = 0, k: int | None = None) -> TopK:
         """The control: weights as before training; b_dec, the data's mean, is kept.
 
-        Always a TopK with the same k: a threshold without training would not give the same L0.
+        Always a TopK, with the same k unless another is given: a threshold without training would
+        not give the same L0.
         """
         from .topk import TopK
 
-        return TopK.random(self.n_latents, self.d_model, self.k, seed, self.b_dec)
+        return TopK.random(self.n_latents, self.d_model, k or self.k, seed, self.b_dec)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -148,13 +154,18 @@ class SAE(ABC):
         """Dense `(tokens, n_latents)`: for a training step, not for keeping."""
         return torch.addmm(self.b_enc, x - self.b_dec, self.W_enc.T)
 
+    @property
+    def tokens_at_a_time(self) -> int:
+        """Whose pre-activations are in memory together."""
+        return max(1, _DENSE_VALUES // self.n_latents)
+
     def dense_parts(self, x: Tensor, kept: bool = False) -> Iterator[Tensor]:
         """`pre_activations` of some tokens at a time, in order: `(some, n_latents)` each.
 
         All in one buffer, unless autograd needs them: be done with one before the next. With `kept`
         the buffer stays for the next call, which a training step has no memory to spare for.
         """
-        size = max(1, _DENSE_VALUES // self.n_latents)
+        size = self.tokens_at_a_time
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
             yield from (self.pre_activations(part) for part in torch.split(x, size))
             return
@@ -166,18 +177,37 @@ class SAE(ABC):
                 yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
 
     def encode(self, x: Tensor) -> Latents:
-        """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own."""
+        """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own: as many
+        slots as the busiest token needs. Raises `UsageError` where that is too much to hold.
+        """
+        parts = list(self.encode_parts(x))
+        slots = max(part.values.shape[-1] for part in parts)
+        if (tokens := sum(len(part.values) for part in parts)) * slots > _SLOTS:
+            raise UsageError(
+                f"on one of {tokens} tokens {slots} of {self.n_latents} latents fire, too many to "
+                "hold as many for each; is the SAE one of these activations? Else take smaller "
+                "batches"
+            )
+        latents = joined(parts)
+        shape = (*x.shape[:-1], slots)
+        return Latents(latents.indices.reshape(shape), latents.values.reshape(shape))
+
+    def encode_parts(self, x: Tensor) -> Iterator[Latents]:
+        """The latents of `(..., d_model)`, some tokens `(some, slots)` at a time, in order. Each
+        part has slots of its own: one busy token makes but its own part wide.
+        """
         flat = x.reshape(-1, self.d_model).to(self.W_enc)
-        latents = _joined([self.choose(pre) for pre in self.dense_parts(flat, kept=True)])
-        shape = (*x.shape[:-1], latents.values.shape[-1])
-        return Latents(latents.indices.int().reshape(shape), latents.values.reshape(shape))
+        for pre in self.dense_parts(flat, kept=True):
+            indices, values = self.choose(pre)
+            yield Latents(indices.int(), values)
 
     def decode(self, latents: Latents) -> Tensor:
         """Latents `(..., slots)` to `(..., d_model)`."""
         return weighted_rows(self.W_dec, *latents) + self.b_dec
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        return self.decode(self.encode(x))
+        decoded = [self.decode(part) for part in self.encode_parts(x)]
+        return torch.cat(decoded).reshape(x.shape)
 
     def folded(self, mean: Tensor, scale: float) -> Self:
         """The same SAE for unnormalised x, if this one was trained on (x - mean) / scale.
@@ -211,7 +241,7 @@ def packed(dense: Tensor) -> Latents:
     return Latents(indices, values.relu())
 
 
-def _joined(parts: list[Latents]) -> Latents:
+def joined(parts: Sequence[Latents]) -> Latents:
     """Along tokens; parts with fewer slots get unused ones."""
     if len(parts) == 1:
         return parts[0]
@@ -236,6 +266,6 @@ class TrainedSae:
         if not self.identity:
             object.__setattr__(self, "identity", self.sae.identity)
 
-    def untrained(self, seed: int = 0) -> TrainedSae:
+    def untrained(self, seed: int = 0, k: int | None = None) -> TrainedSae:
         """The control arm of this SAE."""
-        return TrainedSae(self.name, self.hookpoint, self.sae.untrained(seed), arm="untrained")
+        return TrainedSae(self.name, self.hookpoint, self.sae.untrained(seed, k), arm="untrained")

@@ -1,19 +1,19 @@
 """Hooks that write the residual stream through an SAE. Padding and BOS are never edited
-(`tokens.py`).
+(`tokens.py`), except `as_released`, which does what the paper's code did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .lmm import Batch, Hook
+from .lmm import Batch, Hook, TokenKind
 from .sae import SAE, Latents
-from .tokens import TokenSet, token_mask
+from .tokens import Span, TokenSet, token_mask
 
 
 def reconstruct(sae: SAE, error: bool) -> Hook:
@@ -41,7 +41,7 @@ class Edit:
     latents: Tensor
     change: Callable[[Tensor], Tensor]
     error_preserving: bool = True
-    tokens: TokenSet = "all"
+    tokens: TokenSet | Span = "all"
 
     def __call__(self, x: Tensor, batch: Batch) -> Tensor:
         return self.base(x, batch) + self.delta(x, batch)
@@ -50,10 +50,12 @@ class Edit:
         """What the stream would be without the change: x itself, or its reconstruction."""
         return x if self.error_preserving else reconstruct(self.sae, error=False)(x, batch)
 
-    def delta(self, x: Tensor, batch: Batch) -> Tensor:
-        """dec(z') - dec(z), 0 at tokens that are not edited: `(batch, tokens, d_model)`."""
+    def delta(self, x: Tensor, batch: Batch, encoded: Latents | None = None) -> Tensor:
+        """dec(z') - dec(z), 0 at tokens that are not edited: `(batch, tokens, d_model)`. `encoded`
+        is the SAE's z of x, where it is known already.
+        """
         latents = self.latents.to(x.device).expand(x.shape[0], -1)
-        change = self.change(present_values(self.sae.encode(x), latents))
+        change = self.change(present_values(encoded or self.sae.encode(x), latents))
         change = torch.where((latents >= 0)[:, None], change, 0.0)
         moved = (change @ self.sae.W_dec[latents.clamp_min(0)]).to(x.dtype)
         return torch.where(_edited(batch, self.tokens, x), moved, 0.0)
@@ -64,13 +66,13 @@ def steer(
     latents: Tensor,
     scale: float | Tensor,
     error_preserving: bool = True,
-    tokens: TokenSet = "all",
+    tokens: TokenSet | Span = "all",
 ) -> Edit:
     """z' = scale * z on `latents`: 0 ablates, 1 changes nothing, -1 flips.
 
     A tensor `scale` is `(batch, m)`, `(batch, 1)` or `(m,)`.
     """
-    factor = scale[..., None, :] if isinstance(scale, Tensor) else scale
+    factor = _per_latent(scale)
     return Edit(sae, latents, lambda values: (factor - 1) * values, error_preserving, tokens)
 
 
@@ -79,11 +81,74 @@ def clamp(
     latents: Tensor,
     value: float | Tensor,
     error_preserving: bool = True,
-    tokens: TokenSet = "all",
+    tokens: TokenSet | Span = "all",
 ) -> Edit:
-    """z' = value on `latents`, added where they were silent; no other latent gives way for it."""
-    level = value[..., None, :] if isinstance(value, Tensor) else value
+    """z' = value on `latents`, added where they were silent; no other latent gives way for it.
+
+    A tensor `value` has a shape as `steer`'s scale.
+    """
+    level = _per_latent(value)
     return Edit(sae, latents, lambda values: level - values, error_preserving, tokens)
+
+
+def add(
+    sae: SAE,
+    latents: Tensor,
+    amount: float | Tensor,
+    error_preserving: bool = True,
+    tokens: TokenSet | Span = "all",
+) -> Edit:
+    """z' = z + amount on `latents`, silent or not: the stream moves along their decoder rows.
+
+    A tensor `amount` has a shape as `steer`'s scale.
+    """
+    step = _per_latent(amount)
+    return Edit(sae, latents, lambda values: values * 0 + step, error_preserving, tokens)
+
+
+def together(*edits: Edit) -> Hook:
+    """Several edits at one hookpoint: each sees the stream as it was before all of them.
+
+    An SAE that several edits share reads the stream once. Raises `ValueError` where one would
+    replace the stream and another keep it, or two SAEs would replace it.
+    """
+    first = edits[0]
+    if len({edit.error_preserving for edit in edits}) > 1:
+        raise ValueError("edits at one hookpoint must all replace the stream or all preserve it")
+    if not first.error_preserving and any(edit.sae is not first.sae for edit in edits):
+        raise ValueError("only one SAE can replace the stream at a hookpoint")
+
+    def hook(x: Tensor, batch: Batch) -> Tensor:
+        saes = {id(edit.sae): edit.sae for edit in edits}
+        encoded = {key: sae.encode(x) for key, sae in saes.items()}
+        moved = [edit.delta(x, batch, encoded[id(edit.sae)]) for edit in edits]
+        return first.base(x, batch) + torch.stack(moved).sum(0)
+
+    return hook
+
+
+def as_released(sae: SAE, latents: Sequence[int], value: float) -> Hook:
+    """Clamping as the paper's released code does it, to compare with.
+
+    The pre-activations are clamped before the k largest are taken, so that other latents give way;
+    the reconstruction replaces every token, BOS too; decoded tokens are reconstructed, not clamped.
+    """
+    chosen = list(latents)
+
+    def hook(x: Tensor, batch: Batch) -> Tensor:
+        flat = x.reshape(-1, sae.d_model).to(sae.W_enc)
+        clamped = (batch.kinds != TokenKind.ANSWER).to(x.device).reshape(-1, 1)
+        decoded, start = [], 0
+        for pre in sae.dense_parts(flat):
+            rows = clamped[start : start + len(pre)]
+            pre[:, chosen] = torch.where(rows, value, pre[:, chosen])
+            found = sae.choose(pre)
+            decoded.append(sae.decode(Latents(found.indices.int(), found.values)))
+            start += len(pre)
+        new = torch.cat(decoded).reshape(x.shape).to(x.dtype)
+        return torch.where((batch.kinds != TokenKind.PAD).to(x.device)[..., None], new, x)
+
+    return hook
 
 
 def matched_direction(sae: SAE, real: Edit, latents: Tensor) -> Hook:
@@ -107,9 +172,18 @@ def matched_direction(sae: SAE, real: Edit, latents: Tensor) -> Hook:
 
 def present_values(latents: Latents, wanted: Tensor) -> Tensor:
     """The values `(batch, tokens, m)` of the `wanted` latents `(batch, m)`, 0 where silent."""
-    same = latents.indices[..., None] == wanted[:, None, None, :]
-    return (same * latents.values[..., None]).sum(-2)
+    found = [
+        ((latents.indices == one[:, None, None]) * latents.values).sum(-1)
+        for one in wanted.unbind(-1)
+    ]
+    empty = latents.values.new_zeros(*latents.values.shape[:-1], 0)
+    return torch.stack(found, -1) if found else empty
 
 
-def _edited(batch: Batch, tokens: TokenSet, x: Tensor) -> Tensor:
+def _per_latent(amount: float | Tensor) -> float | Tensor:
+    """Ready to meet values of shape `(batch, tokens, m)`."""
+    return amount[..., None, :] if isinstance(amount, Tensor) else amount
+
+
+def _edited(batch: Batch, tokens: TokenSet | Span, x: Tensor) -> Tensor:
     return token_mask(batch.kinds, tokens).to(x.device)[..., None]

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from .learner import Learner, centre, eight_bit_adam, new_learner
 from .lmm import LMM, Hookpoint, Prompt
 from .logs import LogName, open_log
 from .progress import Progress, ProgressStep, Quiet
-from .recipe import Adam, Recipe, learning_rate, recipe_for
+from .recipe import Adam, Architecture, Recipe, learning_rate, recipe_for, settings
 from .sae import SAE
 from .shard import whole
 from .source import (
@@ -63,8 +63,11 @@ def train(
     *,
     out: Path,
     preset: str = "small",
+    architecture: Architecture | None = None,
     n_latents: int | None = None,
     k: int | None = None,
+    prefixes: Sequence[int] | None = None,
+    penalty: float | None = None,
     tokens: TokenSet | None = None,
     steps: int | None = None,
     n_tokens: int | None = None,
@@ -81,7 +84,7 @@ def train(
     ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Train one TopK SAE per hookpoint and return their folders under `out`.
+    """Train one SAE per hookpoint and return their folders under `out`.
 
     `out` gets `<hookpoint>/{cfg.json,sae.safetensors,config.json}`, `config.json` (the latest
     recipe) and `metrics.jsonl` (FVU, L0 and dead share per hookpoint, overall and per token kind);
@@ -104,8 +107,11 @@ def train(
         steps=steps,
         n_tokens=n_tokens,
         lr=lr,
+        architecture=architecture,
         n_latents=n_latents,
         k=k,
+        prefixes=None if prefixes is None else tuple(prefixes),
+        penalty=penalty,
         tokens=tokens,
         batch_tokens=batch_tokens,
         accumulate=accumulate,
@@ -345,7 +351,7 @@ class Training:
             "model_identity": self.lmm.identity,
             "data": self._setting.data,
             "hookpoints": [hookpoint.name for hookpoint in self._hookpoints],
-            **asdict(self.recipe),
+            **settings(self.recipe),
             "processes": self._ranks.world,
             "distribute": self._setting.distribute,
         }

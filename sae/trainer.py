@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from .distributed import Ranks
 from .sae import SAE, Latents
 
 _ROWS = 256
@@ -43,6 +44,15 @@ class Gradients:
         return self.W_enc, self.b_enc, self.W_dec, self.b_dec, *self.others
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A batch that comes in pieces, or on several ranks: what it is all in all."""
+
+    variance: Tensor
+    """As the function of that name has it."""
+    n_tokens: int
+
+
 def variance(x: Tensor) -> Tensor:
     """Sum over tokens of the squared distance from the batch mean: what FVU divides by.
 
@@ -53,7 +63,7 @@ def variance(x: Tensor) -> Tensor:
 
 
 class Trainer(ABC, Generic[AnySAE]):
-    """Learns batch by batch. Its state is `sae.tensors`, `optimizer` and `silent_for`."""
+    """Learns batch by batch. Its state is `sae.tensors`, `optimizer`, `silent_for` and `hidden`."""
 
     def __init__(self, sae: AnySAE, lr: float, dead_after: int) -> None:
         """`dead_after`: tokens without firing that make a latent dead."""
@@ -67,6 +77,21 @@ class Trainer(ABC, Generic[AnySAE]):
     def dead(self) -> Tensor:
         """`(n_latents,)` bool."""
         return self.silent_for >= self.dead_after
+
+    @property
+    def hidden(self) -> Mapping[str, Tensor]:
+        """What the next step depends on and the SAE does not show; here nothing."""
+        return {}
+
+    def survey(self, pieces: Sequence[Tensor], whole: Whole, ranks: Ranks) -> None:
+        """Learn of a batch what the gradients of its pieces must know of each other; here nothing.
+
+        Comes before them when there are several, on every rank, also on one without a token.
+        """
+
+    def share(self, x: Tensor, whole: Whole) -> Tensor:
+        """What the gradients of a piece count in those of the whole batch."""
+        return variance(x) / whole.variance
 
     @abstractmethod
     def gradients(self, x: Tensor) -> tuple[Forward, Gradients]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from .features.cards import item_cards
 from .features.clip_scores import wrong_labels
 from .features.foils import in_random_order, items
 from .features.judges import ChatJudge, LabelJudge
+from .features.masks import packed, unpacked
 from .features.plots import by_concept, by_layer
 from .features.segment import ExactMasks
 from .features.study import cached_images, refuse_unknown, studies
@@ -20,7 +21,8 @@ from .features.verdicts import verdict_rows
 if TYPE_CHECKING:
     from ..harness.task import Context
     from .features.foils import Item
-    from .features.judges import Judge
+    from .features.imageset import ImageSet
+    from .features.judges import Judge, Verdict
     from .features.study import Study
     from .subject import Subject
 
@@ -77,6 +79,7 @@ class Consistency(Task["Subject"]):
         unscorable="no explanation, or a reply that is not 0 or 1: left out, shown as coverage",
     )
     batch_size: ClassVar[int] = 8
+    can_rejudge: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._judges: dict[int, Judge] = {}
@@ -97,6 +100,10 @@ class Consistency(Task["Subject"]):
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> Sequence[Outcome]:
         judge = self._judge(context)
         return [_outcome(sample, judge, context) for sample in samples]
+
+    def rejudge(self, lines: Sequence[Line], context: Context[Subject]) -> Sequence[Outcome]:
+        judge, images = self._judge(context), context.subject.score
+        return [_rejudged(line, judge, images) for line in lines]
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
         return list(verdict_rows(lines))
@@ -148,11 +155,32 @@ def _outcome(sample: Sample, judge: Judge, context: Context[Subject]) -> Outcome
     about = {"item": item.kind, "explanation": item.explanation}
     if item.explanation is None:
         return Outcome.unscorable(item.reason or "no explanation", **about)
-    pictures = list(item.pictures(context.subject.score.size, context.seed))
+    images = context.subject.score
+    pictures = list(item.pictures(images.size, context.seed))
     if not pictures:
         return Outcome.unscorable("silent on held-out images", **about)
+    shown = {"lit": [[images.ids[index], packed(mask)] for index, mask in pictures]}
     verdict = judge.verdict(item.explanation, pictures, sample.id)
+    return _scored(item.kind, verdict, {**about, **shown})
+
+
+def _rejudged(line: Line, judge: Judge, images: ImageSet) -> Outcome:
+    """Of the explanation and the lit pixels that the line keeps."""
+    if line["status"] == "error":
+        return Outcome("error", error="it broke in the run itself; nothing is kept to judge")
+    detail = line["detail"]
+    about = {key: detail[key] for key in ("item", "explanation", "lit") if key in detail}
+    if "lit" not in detail:
+        return Outcome.unscorable(detail["reason"], **about)
+    places = {name: index for index, name in enumerate(images.ids)}
+    pictures = [(places[name], unpacked(text, images.size)) for name, text in detail["lit"]]
+    return _scored(
+        detail["item"], judge.verdict(detail["explanation"], pictures, line["id"]), about
+    )
+
+
+def _scored(kind: str, verdict: Verdict, about: Mapping[str, Any]) -> Outcome:
     if verdict.value is None:
         return Outcome.unscorable(verdict.reason or "no verdict", **about, **verdict.detail)
-    score = "tpr" if item.kind == "true" else "fpr"
+    score = "tpr" if kind == "true" else "fpr"
     return Outcome.ok({score: float(verdict.value)}, **about, **verdict.detail)

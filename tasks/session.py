@@ -18,6 +18,7 @@ from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
+from .controls import with_controls
 from .sparsity import measured_l0
 from .subject import Provider, Subject
 
@@ -32,13 +33,14 @@ Layer = str | int
 
 DEFAULT_WORLD = "testbed"
 """Where images and questions come from when the model brings none of its own."""
+LABEL_JUDGE = {"provider": "testbed", "requested": "labels"}
 LABEL_JUDGE_NOTE = (
     "The label judge reads the same true masks that iou scores against: its verdicts and iou share "
     "their truth, and agree more than two independent measures would."
 )
 _JUDGED = ("consistency",)
 """Tasks whose scores depend on the judge; others stay comparable when it differs."""
-_JUDGELESS = ("iou", "clip", "halluc", "dissect")
+_JUDGELESS = ("iou", "clip", "halluc", "dissect", "attr_faithfulness")
 """Tasks that never ask a judge; a plugin's may."""
 
 
@@ -54,8 +56,23 @@ class Request:
     protocol: str = "strict"
     seed: int = 0
     limit: Limit | None = None
+    samples: Sequence[str] = ()
+    """Ids of the only samples to evaluate; empty is all."""
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per task, what differs from its defaults."""
+
+    @classmethod
+    def of(
+        cls,
+        tasks: Sequence[str] | str,
+        saes: Sequence[str | Path] | str | Path | None = None,
+        layers: Sequence[Layer] | None = None,
+        params: Mapping[str, Mapping[str, Any]] | None = None,
+        **others: Any,
+    ) -> Request:
+        """From what `run` takes: one or several, given or not."""
+        several = [] if saes is None else _listed(saes)
+        return cls(_listed(tasks), several, list(layers or ()), params=params or {}, **others)
 
     def document(self) -> dict[str, Any]:
         """For `run.json`'s `config`."""
@@ -81,6 +98,7 @@ def run(
     output_dir: str | Path = "runs",
     seed: int = 0,
     limit: Limit | None = None,
+    samples: Sequence[str] = (),
     params: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> Run:
@@ -90,20 +108,21 @@ def run(
     cache. The same call again goes on where it stopped, or returns the complete run. Raises
     `UsageError` in one line for whatever doesn't exist or doesn't fit.
     """
-    request = Request(
-        tasks=_listed(tasks),
-        saes=[] if saes is None else _listed(saes),
-        layers=list(layers or ()),
+    request = Request.of(
+        tasks,
+        saes,
+        layers,
+        params,
         model=str(model),
         judge=judge,
         protocol=protocol,
         seed=seed,
         limit=limit,
-        params=params or {},
+        samples=list(samples),
     )
     shown = progress or SilentProgress()
     # What can be refused is refused before anything is trained.
-    chosen = _tasks(request)
+    chosen = chosen_tasks(request)
     transcript = Transcript()
     client = _judge(request, transcript, shown)
     folder = _writable(Path(output_dir))
@@ -115,7 +134,8 @@ def _listed(value: Any) -> list[Any]:
     return [value] if isinstance(value, str | Path) else list(value)
 
 
-def _tasks(request: Request) -> list[Task[Any]]:
+def chosen_tasks(request: Request) -> list[Task[Any]]:
+    """The tasks, made. Raises `UsageError` for a name, protocol or parameter that there isn't."""
     names = list(dict.fromkeys(request.tasks))
     if not names:
         raise UsageError(f"no tasks; choose from {', '.join(TASKS.names())}")
@@ -135,12 +155,17 @@ def _judge(request: Request, transcript: Transcript, progress: Progress) -> Chat
     """Where no task asks a judge, none is opened: no key is needed, and it makes no other run."""
     if request.judge is None:
         return None
-    if set(request.tasks) <= set(_JUDGELESS):
+    if not needs_judge(request):
         progress.say(f"no task here asks a judge: {request.judge} is not used")
         return None
     client = chat_client(request.judge, "judge", transcript)
     client.describe()  # an address that serves no model, or several, says so now
     return client
+
+
+def needs_judge(request: Request) -> bool:
+    """Whether a judge was named, and some task may ask it."""
+    return request.judge is not None and not set(request.tasks) <= set(_JUDGELESS)
 
 
 def _writable(folder: Path) -> Path:
@@ -165,14 +190,15 @@ def open_subject(request: Request, client: ChatClient | None, progress: Progress
         trained = load_saes(lmm, request.saes, request.layers)
     else:
         trained = default_saes(lmm, provider, request.layers, progress)
-    return Subject(
+    subject = Subject(
         lmm=lmm,
-        saes=[*trained, *(sae.untrained(request.seed) for sae in trained)],
+        saes=trained,
         provider=provider,
         seed=request.seed,
         judge_ref=None if client is None else request.judge,
         make_judge=None if client is None else lambda: client,
     )
+    return with_controls(subject, ArtefactStore(cache_root()))
 
 
 def _load_lmm(ref: str) -> LMM:
@@ -234,7 +260,7 @@ def _plan(
     folder: Path,
     progress: Progress,
 ) -> Plan:
-    judge = client.describe() if client else {"provider": "testbed", "requested": "labels"}
+    judge = client.describe() if client else dict(LABEL_JUDGE)
     world = {"data": subject.provider.revision, "sample_seed": request.seed}
     return Plan(
         tasks=_planned(request, tasks, subject, client.comparable() if client else judge, progress),
@@ -253,6 +279,7 @@ def _plan(
         config=request.document(),
         seed=request.seed,
         limit=request.limit,
+        samples=request.samples,
         transcript=transcript,
     )
 

@@ -67,16 +67,18 @@ def _key(
 ) -> dict[str, Any]:
     """Everything that decides the weights. Which others are trained beside it doesn't."""
     from ..sae.learner import auxk_for
-    from ..sae.recipe import recipe_for
+    from ..sae.recipe import recipe_for, settings
 
     trainer = recipe_for(_PRESET, **_chosen(recipe))
     auxk = auxk_for(trainer, lmm.d_model)
+    told = settings(trainer)
+    del told["architecture"]  # always topk, and keys are older than the others
     return {
         "model": lmm.identity,
         "data": provider.revision,
         "hookpoint": hookpoint.name,
         "recipe": asdict(recipe),
-        "trainer": asdict(trainer) | {"auxk_k": auxk.k if auxk else None},
+        "trainer": told | {"auxk_k": auxk.k if auxk else None},
     }
 
 

@@ -6,7 +6,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -79,19 +80,17 @@ def build(
 
     The folders appear only when whole: a build that is stopped leaves what was there before.
     """
-    import torch
-
     from .recipe.assembly import new_processor
     from .recipe.clip import new_clip_processor
     from .recipe.open_clip import save_for_open_clip
     from .recipe.pictures import draw_random
 
     recipe = recipe or Recipe()
-    torch.set_num_threads(recipe.threads)
     start = time.monotonic()
-    pictures = draw_random(recipe.pictures, seed=recipe.seed + 11)
-    tower, lmm = _lmm(recipe, pictures, said)
-    clip = _clip(recipe, tower, pictures, said)
+    with repeatable(recipe.threads):
+        pictures = draw_random(recipe.pictures, seed=recipe.seed + 11)
+        tower, lmm = _lmm(recipe, pictures, said)
+        clip = _clip(recipe, tower, pictures, said)
     minutes = (time.monotonic() - start) / 60
     card = {
         "recipe": asdict(recipe),
@@ -102,6 +101,25 @@ def build(
     _save(out / "clip", clip, new_clip_processor(), save_for_open_clip)
     (out / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     return card
+
+
+@contextmanager
+def repeatable(threads: int) -> Iterator[None]:
+    """On so many threads, gradients are the same bit for bit each time.
+
+    Without torch's deterministic algorithms, threads add the gradients of a row that is read more
+    than once in whichever order they come to it; the gaze term reads a picture's keys so.
+    """
+    import torch
+
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
 
 
 def _stage(said: Says, stage: str, steps: int) -> Callable[[int, float], None]:

@@ -93,10 +93,10 @@ def _header(models: Sequence[str]) -> list[str]:
 
 def _table(saes: Sequence[Stored], scores: Mapping[str, Mapping[str, float]]) -> list[str]:
     columns = list(dict.fromkeys(key for one in saes for key in scores.get(one.hookpoint, {})))
-    head = ["hookpoint", "latents", "d_model", "k", *columns]
+    head = ["hookpoint", "architecture", "latents", "d_model", "k", *columns]
     return [
         _row(head),
-        _row(["---", *("--:" for _ in head[1:])]),
+        _row(["---", "---", *("--:" for _ in head[2:])]),
         *(_row(_cells(one, columns, scores.get(one.hookpoint, {}))) for one in saes),
     ]
 
@@ -104,7 +104,8 @@ def _table(saes: Sequence[Stored], scores: Mapping[str, Mapping[str, float]]) ->
 def _cells(one: Stored, columns: Sequence[str], scores: Mapping[str, float]) -> list[str]:
     numbers = [f"{scores[key]:.4g}" if key in scores else "" for key in columns]
     sae = one.sae
-    return [one.hookpoint, str(sae.n_latents), str(sae.d_model), str(sae.k), *numbers]
+    shape = [sae.architecture, str(sae.n_latents), str(sae.d_model), str(sae.k or "")]
+    return [one.hookpoint, *shape, *numbers]
 
 
 def _row(cells: Sequence[str]) -> str:

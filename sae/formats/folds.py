@@ -1,7 +1,8 @@
 """Conventions of other trainers, folded into weights so that `reconstruct(x)` stays what it was.
 
-Parts are `W_enc (n, d)`, `b_enc (n)`, `W_dec (n, d)`, `b_dec (d)` in float64. The SAE that they
-make is act(W_enc (x - b_dec) + b_enc) W_dec + b_dec.
+Parts are `W_enc (n, d)`, `b_enc (n)`, `W_dec (n, d)`, `b_dec (d)` in float64, and what the
+architecture adds. The SAE that they make is act(W_enc (x - b_dec) + b_enc) W_dec + b_dec. Where
+pre-activations stay what they are, so do thresholds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ Parts = dict[str, Tensor]
 
 def input_bias(parts: Parts) -> Parts:
     """From an encoder that reads x itself to one that reads x - b_dec."""
-    return parts | {"b_enc": parts["b_enc"] + parts["W_enc"] @ parts["b_dec"]}
+    return _shifted(parts, parts["W_enc"] @ parts["b_dec"])
+
+
+def no_input_bias(parts: Parts) -> Parts:
+    """The way back: to an encoder that reads x itself."""
+    return _shifted(parts, -(parts["W_enc"] @ parts["b_dec"]))
+
+
+def _shifted(parts: Parts, shift: Tensor) -> Parts:
+    moved = {"b_enc": parts["b_enc"] + shift}
+    if "b_mag" in parts:  # of a gated SAE
+        moved["b_mag"] = parts["b_mag"] + parts["r_mag"].exp() * shift
+    return parts | moved
 
 
 def unit_decoder(parts: Parts) -> Parts:

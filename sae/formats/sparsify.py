@@ -1,5 +1,8 @@
 """The native layout, EleutherAI sparsify's: `cfg.json` beside `sae.safetensors`, one folder a
 hookpoint. The paper's published SAE has it too, with fewer cfg keys; older ones add `signed`.
+
+sparsify has only TopK. Other architectures are named by the cfg's `activation` and add their own
+tensors, over which sparsify's own loader stumbles: it can't take one of them for a TopK.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ from torch import Tensor
 from ...errors import UsageError
 from ..files import told_in_one_line, write_atomically
 from ..sae import SAE
-from ..topk import TopK
 from .family import Family, Stored, places_with, refuse_others
-from .tensors import checked_k, fitted, read_json, read_tensors, whole_number
+from .kinds import OWN, made, own_of, sizes_of
+from .tensors import fitted, read_json, read_tensors, whole_number
 
 _CFG, _WEIGHTS = "cfg.json", "sae.safetensors"
 _FIELDS = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
@@ -28,9 +31,9 @@ _OTHER_MATHS = ("transcode", "skip_connection", "signed")
 
 def save_sae(sae: SAE, folder: Path, extra: Mapping[str, Any] | None = None) -> Path:
     """Write `cfg.json` and `sae.safetensors` into `folder`; `extra` adds keys to the cfg."""
-    refuse_others([Stored(folder.name, sae)], "sparsify", ["topk"])
+    refuse_others([Stored(folder.name, sae)], "sparsify", list(OWN))
     cfg = {
-        "activation": "topk",
+        "activation": sae.architecture,
         "expansion_factor": max(1, sae.n_latents // sae.d_model),
         "normalize_decoder": _unit_rows(sae.W_dec),
         "num_latents": sae.n_latents,
@@ -39,9 +42,11 @@ def save_sae(sae: SAE, folder: Path, extra: Mapping[str, Any] | None = None) -> 
         "skip_connection": False,
         "transcode": False,
         "d_in": sae.d_model,
+        **({} if (sizes := sizes_of(sae)) is None else {"sizes": sizes}),
         **(extra or {}),
     }
-    tensors = {key: getattr(sae, name).detach().cpu().contiguous() for key, name in _FIELDS.items()}
+    named = {key: getattr(sae, field) for key, field in _FIELDS.items()} | own_of(sae)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in named.items()}
     with told_in_one_line(folder):
         folder.mkdir(parents=True, exist_ok=True)
         # The cfg comes last: without it a folder is no SAE.
@@ -75,16 +80,18 @@ def _read(place: Path) -> list[Stored]:
     cfg = read_json(path)
     for flag in _OTHER_MATHS:
         if cfg.get(flag):
-            raise UsageError(f"{place} is a {flag} checkpoint; only plain TopK SAEs can be loaded")
-    if (activation := cfg.get("activation", "topk")) != "topk":
-        raise UsageError(f"{path}: activation {activation!r} is unknown; only topk can be loaded")
+            raise UsageError(f"{place} is a {flag} checkpoint; only plain SAEs can be loaded")
+    if (activation := str(cfg.get("activation", "topk"))) not in OWN:
+        raise UsageError(
+            f"{path}: activation {activation!r} is unknown; {', '.join(OWN)} can be loaded"
+        )
     n, d = whole_number(cfg, "num_latents", path), whole_number(cfg, "d_in", path)
     weights = place / _WEIGHTS
-    tensors = fitted(read_tensors(weights), _LAYOUT, weights, n=n, d=d)
-    k = checked_k(cfg.get("k"), len(tensors["encoder.bias"]), path)
-    fields = {field: tensors[key] for key, field in _FIELDS.items()}
-    hookpoint = str(cfg.get("hookpoint", place.name))
-    return [Stored(hookpoint, TopK(**fields, k=k), _model(place))]
+    layout = {**_LAYOUT, **OWN[activation]}
+    tensors = fitted(read_tensors(weights), layout, weights, n=n, d=d)
+    named = {_FIELDS.get(key, key): tensor for key, tensor in tensors.items()}
+    sae = made(activation, named, cfg.get("k"), path, cfg.get("sizes"))
+    return [Stored(str(cfg.get("hookpoint", place.name)), sae, _model(place))]
 
 
 def _model(place: Path) -> str:

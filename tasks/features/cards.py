@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...harness.task import Card, Line
 from .masks import dimmed, outlined
 from .study import cached_images, studies
@@ -21,12 +19,15 @@ if TYPE_CHECKING:
     from .study import CachedImages, Split, Study
 
 CARDS_PER_HOOKPOINT = 60
+"""Items of a judge: people look at some. Features have a card each."""
+NEIGHBOURS = 4
+"""Latents named on a card: those whose decoder rows point most nearly the same way."""
 _COLOURS = 96
 """Of a strip's palette: a third of the bytes, and no difference that an eye would mind."""
 
 
 def feature_cards(lines: Sequence[Line], context: Context[Subject], rank_by: str) -> Iterator[Card]:
-    """Cards of latents that have lines, evenly over the ranks of their score: the bad ones too."""
+    """A card of every latent that has lines, the best by `rank_by` first."""
     by_latent: dict[str, dict[str, Any]] = {}
     for line in lines:
         if line["latent"] is not None:
@@ -39,17 +40,39 @@ def feature_cards(lines: Sequence[Line], context: Context[Subject], rank_by: str
         if study.arm == "main":
             named = {i: study.name(i) for i in study.explanations}
             scores = {i: by_latent[name] for i, name in named.items() if name in by_latent}
-            for latent in _spread(scores, rank_by):
-                yield _card(study, latent, scores[latent], search, score, context)
+            near = _neighbours(study, list(scores))
+            for latent in _ranked(scores, rank_by):
+                card = _card(study, latent, scores[latent], search, score, context)
+                card.related = near[latent]
+                yield card
 
 
-def _spread(scores: Mapping[int, Mapping[str, float]], rank_by: str) -> list[int]:
+def _ranked(scores: Mapping[int, Mapping[str, float]], rank_by: str) -> list[int]:
     """Best first; latents without the score come last."""
-    ranked = sorted(scores, key=lambda i: (-scores[i].get(rank_by, -1.0), i))
-    if len(ranked) <= CARDS_PER_HOOKPOINT:
-        return ranked
-    places = np.linspace(0, len(ranked) - 1, CARDS_PER_HOOKPOINT).round().astype(int)
-    return [ranked[place] for place in places]
+    return sorted(scores, key=lambda i: (-scores[i].get(rank_by, -1.0), i))
+
+
+def _neighbours(study: Study, latents: Sequence[int]) -> dict[int, list[tuple[str, str]]]:
+    """Per latent (key, name) of those nearest by the cosine of decoder rows."""
+    import torch
+
+    rows = torch.nn.functional.normalize(study.sae.sae.W_dec.float(), dim=1)
+    near = {}
+    for latent in latents:
+        cosines = rows @ rows[latent]
+        cosines[latent] = -2.0
+        best = cosines.topk(min(NEIGHBOURS, len(rows) - 1))
+        near[latent] = [
+            (study.name(i), _called(study, i, cosine))
+            for i, cosine in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+    return near
+
+
+def _called(study: Study, latent: int, cosine: float) -> str:
+    said = study.explanations.get(latent)
+    label = f" {said.label}" if said and said.label else ""
+    return f"{latent}{label} {cosine:.2f}"
 
 
 def _card(
@@ -72,6 +95,7 @@ def _card(
     ]
     return Card(
         title=f"{study.sae.hookpoint.name} latent {latent}",
+        key=study.name(latent),
         text={"explanation": said.label or f"none: {said.reason}", **_firing(study, latent)},
         scores=dict(scores),
         images=[(caption, picture) for caption, picture in strips if picture],

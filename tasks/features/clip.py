@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ...errors import UsageError
-from ...sae.load import no_chatter
+from ...sae.load import no_chatter, weights_identity
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,12 +42,12 @@ class TransformersClip:
 
     @cached_property
     def identity(self) -> str:
-        """sha256 of the weights' file, or the id where the weights are not in a folder."""
+        """sha256 of the weights' file, or the commit of a hub id."""
         digest = hashlib.sha256()
         files = sorted(Path(self._folder).glob("*.safetensors"))
         for file in files:
             digest.update(file.read_bytes())
-        return digest.hexdigest() if files else self._folder
+        return digest.hexdigest() if files else weights_identity(self._folder)
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:

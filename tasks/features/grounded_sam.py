@@ -8,13 +8,12 @@ not the union of all three.
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import UsageError
-from ...sae.load import folder_identity, no_chatter
+from ...sae.load import no_chatter, weights_identity
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,11 +44,8 @@ class GroundedSam:
 
     @cached_property
     def identity(self) -> str:
-        """The weights' hashes, or ids where they are not in folders; and the thresholds."""
-        parts = [
-            folder_identity(Path(ref)) if Path(ref).is_dir() else ref
-            for ref in (self._detector, self._sam)
-        ]
+        """The weights' hashes, of hub ids their commits; and the thresholds."""
+        parts = [weights_identity(ref) for ref in (self._detector, self._sam)]
         return "+".join([*parts, *map(str, self._thresholds)])
 
     def segment(self, images: ImageSet, index: int, label: str) -> Mask:

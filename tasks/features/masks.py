@@ -6,6 +6,8 @@ base grids, tiles and dynamic resolution are all just lists of boxes.
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,6 +48,22 @@ def token_mask(boxes: Boxes, tokens: npt.NDArray[np.integer], size: tuple[int, i
     for x0, y0, x1, y1 in pixel_boxes(boxes[tokens]).clip(0):
         mask[y0:y1, x0:x1] = True
     return mask
+
+
+def packed(mask: Mask) -> str:
+    """As text for a stored line: a bit a pixel, row by row, compressed; a hundred letters or so."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
+
+
+def unpacked(text: str, size: tuple[int, int]) -> Mask:
+    """The mask of an image of (width, height) back. Raises `ValueError` for another size."""
+    width, height = size
+    limit = -(-width * height // 8)
+    content = zlib.decompressobj().decompress(base64.b64decode(text), limit + 1)
+    if len(content) != limit:
+        raise ValueError(f"a mask of {len(content)} bytes does not fit {width} x {height} pixels")
+    bits = np.unpackbits(np.frombuffer(content, np.uint8), count=width * height)
+    return bits.reshape(height, width).astype(np.bool_)
 
 
 def rolled(mask: Mask, rng: np.random.Generator) -> Mask:

@@ -16,8 +16,9 @@ from .selection import Entries
 
 if TYPE_CHECKING:
     from ...harness.progress import Progress
+    from ...sae.latents import Active
     from ...sae.lmm import LMM
-    from ...sae.topk import Latents, TrainedSae
+    from ...sae.topk import TrainedSae
     from .imageset import ImageSet
     from .masks import Boxes
 
@@ -54,16 +55,13 @@ def stream(
 
 
 def _entries(group: Sequence[EncodedImage], sae: int) -> Entries:
-    return Entries.concatenate([_positive(one.index, one.latents[sae]) for one in group])
+    return Entries.concatenate([_of_image(one.index, one.latents[sae]) for one in group])
 
 
-def _positive(image: int, latents: Latents) -> Entries:
-    """Active means activation > 0; the other slots of a token with fewer than k are empty."""
-    values = latents.values.float().cpu().numpy()
-    tokens, slots = np.nonzero(values > 0)
+def _of_image(image: int, active: Active) -> Entries:
     return Entries(
-        latents.indices.cpu().numpy()[tokens, slots].astype(np.int32),
-        np.full(len(tokens), image, np.int32),
-        tokens.astype(np.int32),
-        values[tokens, slots].astype(np.float32),
+        active.indices.cpu().numpy().astype(np.int32),
+        np.full(len(active.tokens), image, np.int32),
+        active.tokens.cpu().numpy().astype(np.int32),
+        active.values.float().cpu().numpy().astype(np.float32),
     )

@@ -121,6 +121,7 @@ def make_run(in_folder: Path) -> Callable[..., Run]:
             directory=in_folder / "runs",
             identity={"share": share},
             comparability={"dataset": version},
+            config={"tasks": ["consistency"], "model": "testbed", "saes": ["toy"]},
             saes=[{"name": "toy", "hookpoint": HOOKPOINT, "weights_sha256": "0", "l0": l0}],
             seed=seed,
             fail_on_error=fail_on_error,

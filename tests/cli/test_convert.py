@@ -44,7 +44,9 @@ def test_push_dry_run_writes_the_card_and_sends_nothing(
     save_sae(TopK.random(16, 8, 2, seed=0), in_folder / "saes" / "model.layers.1")
     result = type_command("push", "saes", "me/mine", "--dry-run")
     assert (result.exit_code, result.stdout) == (0, "saes/README.md\n")
-    assert "| model.layers.1 | 16 | 8 | 2 |" in (in_folder / "saes" / "README.md").read_text()
+    assert (
+        "| model.layers.1 | topk | 16 | 8 | 2 |" in (in_folder / "saes" / "README.md").read_text()
+    )
 
 
 def test_push_of_nothing_is_a_usage_error(type_command: Type) -> None:

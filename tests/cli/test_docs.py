@@ -81,7 +81,7 @@ def test_every_command_that_is_not_run_still_parses(type_command: Type) -> None:
     known = set(type_command("--help").output.split())
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
-    for command, options in re.findall(r"lmmsae-eval (?!-)([a-z]+)([^`\n#|]*)", text):
+    for command, options in re.findall(r"lmmsae-eval (?!-)([a-z-]+)([^`\n#|]*)", text):
         assert command in known
         shown = type_command(command, "--help").output
         wanted = re.findall(r"(?<= )--[a-z-]+", options) if command not in GROUPS else []

@@ -81,7 +81,7 @@ def test_help_names_every_command_and_every_exit_code(type_command: Callable[...
 def test_every_command_of_the_table_exists_and_has_help(
     name: str, type_command: Callable[..., Result]
 ) -> None:
-    command = import_module(f"lmmsae_eval.cli.{name}").command
+    command = import_module(f"lmmsae_eval.cli.{name.replace('-', '_')}").command
 
     assert command.name == name
     assert command.help

@@ -59,3 +59,17 @@ def test_a_page_that_can_not_be_written_is_a_usage_error(
 
     assert result.exit_code == 2
     assert "choose another folder" in result.stderr
+
+
+def test_one_file_to_send_holds_its_cards_itself(type_command: Type, make_run: Make) -> None:
+    result = type_command("report", make_run().path, "--single-file", "-o", "sent.html")
+
+    assert result.output.strip() == "sent.html"
+    assert sorted(path.name for path in Path().glob("sent*")) == ["sent.html"]
+
+
+def test_only_a_page_can_be_a_single_file(type_command: Type, make_run: Make) -> None:
+    result = type_command("report", make_run().path, "--single-file", "--format", "md")
+
+    assert result.exit_code == 2
+    assert "md is one file anyway" in result.stderr

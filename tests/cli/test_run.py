@@ -63,7 +63,7 @@ def session_gives(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], dict[str, 
     def arrange(outcome: Any) -> dict[str, Any]:
         asked: dict[str, Any] = {}
 
-        def run(tasks: list[str], **options: Any) -> Any:
+        def run(*, tasks: list[str], **options: Any) -> Any:
             asked.update(options, tasks=tasks)
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -159,6 +159,8 @@ def test_a_segmenter_that_can_not_be_used_is_refused(
 
 def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: Any) -> None:
     asked = session_gives(KeyboardInterrupt())
+    for name in "ds":
+        Path(name).mkdir()
 
     type_command(
         *("run", "-t", "iou,clip", "--tasks", "halluc,iou", "-l", "2,model.layers.4", "-s", "a"),
@@ -178,6 +180,7 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         "output_dir": Path("x"),
         "seed": 3,
         "limit": 0.5,
+        "samples": (),
     }
 
 

@@ -50,6 +50,58 @@ def test_one_sae_a_layer_is_trained_and_can_be_listed(
     ]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("batch_topk",),
+        ("matryoshka", "--prefixes", "4,16"),
+        ("jump_relu", "--penalty", "2"),
+        ("gated", "--penalty", "0.1"),
+    ],
+    ids=lambda options: options[0],
+)
+def test_an_sae_of_any_architecture_is_trained_listed_and_pushed(
+    options: tuple[str, ...], type_command: Type, pictures: Path, tiny_lmm_folder: Path
+) -> None:
+    model = ("--model", tiny_lmm_folder, "--images", pictures, "--layers", "2")
+
+    result = type_command("train", *model, "--architecture", *options, *SMALL)
+
+    assert result.exit_code == 0, result.output
+    listed, *_ = json.loads(type_command("ls", "saes", "--json").stdout)
+    assert (listed["architecture"], listed["latents"], listed["k"]) == (options[0], 16, 2)
+    config = json.loads(Path("saes/config.json").read_text())
+    assert config["architecture"] == options[0]
+    assert config.get("prefixes") == ([4, 16] if options[0] == "matryoshka" else None)
+    last = json.loads(Path("saes/metrics.jsonl").read_text().splitlines()[-1])
+    assert last["l0"] > 0
+    assert last["l0_image"] > 0
+    assert type_command("push", "saes", "me/mine", "--dry-run").exit_code == 0
+    assert f"| model.layers.1 | {options[0]} | 16 |" in Path("saes/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--prefixes", "4,16"), "prefixes are of matryoshka, not of topk"),
+        (("--architecture", "matryoshka", "--prefixes", "4,8"), "end with 16"),
+        (("--architecture", "matryoshka", "--prefixes", "8,4,16"), "do not grow"),
+        (("--architecture", "matryoshka", "--prefixes", "a"), "no list of whole numbers"),
+        (("--architecture", "batch_topk", "--penalty", "1"), "not of batch_topk"),
+    ],
+)
+def test_an_option_of_another_architecture_is_refused(
+    options: tuple[str, ...],
+    said: str,
+    type_command: Type,
+    pictures: Path,
+    tiny_lmm_folder: Path,
+) -> None:
+    model = ("-m", tiny_lmm_folder, "-l", "2", "--images", pictures)
+
+    _refused(type_command("train", *model, *SMALL, *options), said)
+
+
 def test_an_empty_folder_of_images_is_refused(
     type_command: Type, in_folder: Path, tiny_lmm_folder: Path
 ) -> None:

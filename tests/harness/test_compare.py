@@ -359,3 +359,86 @@ def test_runs_may_be_named_by_their_folders_and_the_result_is_json(
 
     assert json.loads(json.dumps(document))["family"] == 2
     assert document["rows"][0]["outcome"] == "tied"
+
+
+class Judged(Given):
+    """Youden's J as `consistency` has it: a latent's own explanation and a foil, each 0 or 1."""
+
+    spec = replace(
+        Given.spec,
+        name="toy/judged",
+        metrics=(
+            Metric("youden_j", "J", "", True, headline=True),
+            Metric("tpr", "TPR", "", True, headline=True),
+        ),
+    )
+
+    def evaluate(self, samples: Sequence[Sample], context: Any) -> Sequence[Outcome]:
+        return [
+            Outcome.ok({"tpr" if sample.arm == "main" else "fpr": sample.payload})
+            for sample in samples
+        ]
+
+    def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
+        from lmmsae_eval.tasks.features.verdicts import verdict_rows
+
+        return [row for row in verdict_rows(lines) if row.metric == "youden_j"]
+
+
+def judged(true: Sequence[float], foils: Sequence[float]) -> list[Scored]:
+    """Latents at one layer, each with its verdict on the true item and on the foil."""
+    return [
+        (Sample(f"{i}/{arm}", str(i), arm, "s", "layers.1", i, "part"), value)
+        for arm, values in (("main", true), ("foil", foils))
+        for i, value in enumerate(values)
+    ]
+
+
+def test_youdens_j_is_no_mean_of_samples_and_is_tested_by_its_intervals(
+    make: Callable[..., Run],
+) -> None:
+    good = make(judged([1.0] * 95 + [0.0] * 5, [0.0] * 95 + [1.0] * 5), Judged())
+    poor = make(judged([1.0] * 95 + [0.0] * 5, [0.0] * 40 + [1.0] * 60), Judged())
+
+    found = compare(good, poor)
+
+    j = row(found, "youden_j")
+    assert (j.a, j.b) == (pytest.approx(0.9), pytest.approx(0.35))
+    assert (j.outcome, j.test, j.cell, j.n_pairs) == ("worse", "stored intervals", "layers.1", 0)
+    assert j.ci_low < -0.55 < j.ci_high < 0
+    assert row(found, "tpr").outcome == "tied"
+    assert found.family == 2
+    assert found.notes == []
+
+
+@pytest.mark.parametrize(
+    ("by", "cell"), [("layer", "2"), ("sae", "s"), ("concept", "part"), ("task", "toy/judged")]
+)
+def test_youdens_j_is_compared_by_whatever_it_has_one_number_of(
+    make: Callable[..., Run], by: str, cell: str
+) -> None:
+    run = make(judged([1.0] * 30, [0.0] * 20 + [1.0] * 10), Judged())
+
+    j = row(compare(run, run, by=by), "youden_j")
+
+    assert (j.cell, j.outcome, j.difference) == (cell, "tied", 0)
+
+
+def test_youdens_j_of_two_saes_at_one_layer_is_said_to_be_in_no_test(
+    make: Callable[..., Run],
+) -> None:
+    first = judged([1.0] * 30, [0.0] * 30)
+    other = [(replace(s, id=f"o{s.id}", cluster=f"o{s.cluster}", sae="o"), v) for s, v in first]
+    run = make([*first, *other], Judged())
+
+    found = compare(run, run)
+
+    assert [r.metric for r in found.rows] == ["tpr"]
+    (note,) = found.notes
+    assert "toy/judged youden_j has neither samples of the main arm nor one interval" in note
+
+
+def test_youdens_j_of_too_few_latents_is_insufficient(make: Callable[..., Run]) -> None:
+    run = make(judged([1.0] * 6, [0.0] * 6), Judged())
+
+    assert row(compare(run, run), "youden_j").outcome == "insufficient"

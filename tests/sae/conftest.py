@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
-from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
+from lmmsae_eval.sae.lmm import LMM, Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
+from lmmsae_eval.sae.load import load_lmm
 from lmmsae_eval.sae.topk import TopK
 from torch import Tensor
 
@@ -103,3 +104,9 @@ def random_sae() -> TopK:
         0.2 * draw(8),
         3,
     )
+
+
+@pytest.fixture(scope="session")
+def testbed_lmm() -> LMM:
+    """The trained LLaVA that ships with the package."""
+    return load_lmm("testbed")

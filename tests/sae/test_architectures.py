@@ -37,11 +37,11 @@ def sae_of(name: str, seed: int = 0) -> SAE:
     own: dict[str, Any] = {
         "topk": {},
         "batch_topk": {"threshold": torch.tensor(2.0, dtype=torch.float64)},
-        "matryoshka_batch_topk": {
+        "matryoshka": {
             "threshold": torch.tensor(2.0, dtype=torch.float64),
             "sizes": (4, 12, N),
         },
-        "jump_relu": {"log_threshold": 0.2 * draw(N) + 1},
+        "jump_relu": {"threshold": (0.2 * draw(N) + 1).exp()},
         "gated": {"r_mag": 0.2 * draw(N), "b_mag": 0.3 * draw(N)},
     }[name]
     weights = draw(N, D), draw(N) - 2, normalize(draw(N, D), dim=1), 0.3 * draw(D)
@@ -114,12 +114,16 @@ def test_an_input_normalisation_can_be_folded_into_the_weights(name: str) -> Non
         sae.folded(mean, 0.0)
 
 
-def test_a_folded_sae_reconstructs_the_same_after_saving_and_loading(tmp_path: Path) -> None:
+@EVERY
+def test_a_folded_sae_reconstructs_the_same_after_saving_and_loading(
+    name: str, tmp_path: Path
+) -> None:
     x = 6 * torch.randn(50, D) + 1
-    folded = sae_of("topk").to(torch.float32).folded(x.mean(0), 3.5)
-    assert isinstance(folded, TopK)
+    folded = sae_of(name).to(torch.float32).folded(x.mean(0), 3.5)
     save_sae(folded, tmp_path / "model.layers.0")
-    assert torch.equal(load_sae(tmp_path)[0][1].reconstruct(x), folded.reconstruct(x))
+    [(_, back)] = load_sae(tmp_path)
+    assert (type(back), back.identity) == (type(folded), folded.identity)
+    assert torch.equal(back.reconstruct(x), folded.reconstruct(x))
 
 
 @EVERY
@@ -173,11 +177,11 @@ def test_the_threshold_is_the_usual_smallest_latent_of_a_batch() -> None:
 @pytest.mark.parametrize("sizes", [(), (4, 4, N), (0, N), (4, N - 1), (8, 4, N)])
 def test_dictionaries_that_do_not_grow_to_all_latents_are_refused(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="do not grow"):
-        replace(sae_of("matryoshka_batch_topk"), sizes=sizes)
+        replace(sae_of("matryoshka"), sizes=sizes)
 
 
 def test_a_matryoshka_loss_is_the_mean_over_its_dictionaries() -> None:
-    sae = sae_of("matryoshka_batch_topk")
+    sae = sae_of("matryoshka")
     assert isinstance(sae, MatryoshkaBatchTopK)
     x = torch.randn(20, D, dtype=torch.float64)
     done, grads = trainer_for(sae, 1e-3, 10**9).gradients(x)
@@ -209,9 +213,10 @@ def test_a_jump_relus_threshold_has_the_papers_straight_through_gradient() -> No
     torch.testing.assert_close(found.W_enc, (upstream * (values > 0)).T @ (x - sae.b_dec))
 
 
-def test_jump_relu_starts_where_the_first_batch_has_the_wanted_l0() -> None:
-    sae, x = JumpReLU.random(N, D, K, 0), torch.randn(640, D)
-    done, _ = JumpReLUTrainer(sae, 1e-3, 10**9).gradients(x)
+@pytest.mark.parametrize("name", ["jump_relu", "gated"])
+def test_training_starts_where_the_first_batch_has_the_wanted_l0(name: str) -> None:
+    sae, x = ARCHITECTURES[name].random(N, D, K, 0), torch.randn(640, D)
+    done, _ = trainer_for(sae, 1e-3, 10**9).gradients(x)
     assert float((done.latents.values > 0).sum() / 640) == pytest.approx(K, rel=0.05)
 
 

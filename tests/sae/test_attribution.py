@@ -96,6 +96,22 @@ def test_it_works_inside_no_grad_and_leaves_no_graph(
     assert not found.metric.requires_grad
 
 
+def test_another_pair_of_words_is_attributed_as_asked_for(
+    linear_lmm: LMM, batch: Batch, random_sae: TopK, found: Attribution
+) -> None:
+    turned = attribute(linear_lmm, batch, linear_lmm.hookpoint(2), random_sae, ("no", "yes"))
+    torch.testing.assert_close(turned.values, -found.values)
+    torch.testing.assert_close(turned.metric, -found.metric)
+
+
+def test_an_answer_that_is_not_one_word_of_the_vocabulary_is_an_error(tiny_lmm: LMM) -> None:
+    batch = tiny_lmm.prepare([Prompt("is it red ?")])
+    sae = TopK.random(8, tiny_lmm.d_model, 2, seed=0)
+    for words in (("zeppelin", "no"), ("yes", "no it"), ("", "no")):
+        with pytest.raises(ValueError, match="is not one entry of the vocabulary"):
+            attribute(tiny_lmm, batch, tiny_lmm.hookpoint(2), sae, words)
+
+
 def test_on_a_real_model_the_first_order_of_a_small_change_is_exact(tiny_lmm: LMM) -> None:
     """A transformer is not linear: scale a latent by 1 - h and compare with h times its
     attribution.

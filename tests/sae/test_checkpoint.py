@@ -20,8 +20,8 @@ import torch
 from lmmsae_eval.errors import IncompleteError, UsageError
 from lmmsae_eval.sae.formats import load_sae
 from lmmsae_eval.sae.lmm import Prompt
-from lmmsae_eval.sae.step import TopKTrainer
 from lmmsae_eval.sae.train import train
+from lmmsae_eval.sae.trainer import Trainer
 from torch import Tensor
 
 SCRIPT = Path(__file__).parent / "toy_training.py"
@@ -47,19 +47,19 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture
 def kill_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """In this process: the step after so many is never made."""
-    original = TopKTrainer.step
+    original = Trainer.step
 
     def arm(at: int) -> None:
         steps = 0
 
-        def step(self: TopKTrainer, x: Tensor, lr: float) -> Any:
+        def step(self: Trainer[Any], x: Tensor, lr: float) -> Any:
             nonlocal steps
             steps += 1
             if steps > at * toy.LAYERS:
                 raise Killed
             return original(self, x, lr)
 
-        monkeypatch.setattr(TopKTrainer, "step", step)
+        monkeypatch.setattr(Trainer, "step", step)
 
     return arm
 
@@ -104,6 +104,34 @@ def test_killed_in_a_step_and_while_writing_it_goes_on_to_the_same_files(
         load_sae(out)
     toy.toy_train(out, checkpoint_every=4)
     assert files_of(out) == uninterrupted
+
+
+@pytest.mark.parametrize("name", ["batch_topk", "matryoshka", "jump_relu", "gated"])
+def test_an_sae_of_any_architecture_goes_on_to_the_same_files(
+    kill_after: Callable[[int], None], tmp_path: Path, name: str
+) -> None:
+    for at in (3, 5):
+        kill_after(at)
+        with pytest.raises(Killed):
+            toy.toy_train(tmp_path / "out", checkpoint_every=2, architecture=name)
+    kill_after(30)
+    toy.toy_train(tmp_path / "out", checkpoint_every=2, architecture=name)
+    kill_after(30)
+    toy.toy_train(tmp_path / "whole", architecture=name)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["jump_relu", *(pytest.param(n, marks=pytest.mark.campaign) for n in ("matryoshka", "gated"))],
+)
+def test_killed_an_sae_with_thresholds_goes_on_to_the_same_files(name: str, tmp_path: Path) -> None:
+    out, words = tmp_path / "out", ("--architecture", name, "--every", 3)
+    assert _run(out, *words, "--kill-at", random.Random(name).randrange(4, 25)) == -signal.SIGKILL
+    assert list((out / "checkpoint").glob("*.safetensors"))
+    toy.toy_train(out, checkpoint_every=3, architecture=name)
+    toy.toy_train(tmp_path / "whole", architecture=name)
+    assert files_of(out) == files_of(tmp_path / "whole")
 
 
 @pytest.mark.campaign
@@ -234,12 +262,12 @@ def test_an_iterator_of_prompts_is_not_checkpointed(tmp_path: Path) -> None:
 
 
 def test_a_diverged_training_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    original = TopKTrainer.step
+    original = Trainer.step
 
-    def spoilt(self: TopKTrainer, x: Tensor, lr: float) -> Any:
+    def spoilt(self: Trainer[Any], x: Tensor, lr: float) -> Any:
         self.sae.b_dec.fill_(torch.nan)
         return original(self, x, lr)
 
-    monkeypatch.setattr(TopKTrainer, "step", spoilt)
+    monkeypatch.setattr(Trainer, "step", spoilt)
     with pytest.raises(UsageError, match="diverged"):
         toy.toy_train(tmp_path)

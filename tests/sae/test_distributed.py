@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from lmmsae_eval.errors import UsageError
+from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.batch_topk import BatchTopK
 from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.formats import load_sae
@@ -39,12 +40,15 @@ def weights(folder: Path) -> list[list[Tensor]]:
     return [list(sae.tensors) for _, sae in load_sae(folder)]
 
 
-def test_two_ranks_learn_what_one_learns_from_the_same_batches(two: Path) -> None:
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_two_ranks_learn_what_one_learns_from_the_same_batches(two: Path, name: str) -> None:
+    """Thresholds too: they are among the tensors."""
     alone = toy.double_steps(
-        toy.double_learner(ALONE), lambda step: torch.cat(toy.global_batch(step))
+        toy.double_learner(ALONE, architecture=name),
+        lambda step: torch.cat(toy.global_batch(step)),
     )
     for rank in (0, 1):
-        together = torch.load(two / f"double{rank}.pt", weights_only=True)
+        together = torch.load(two / f"{name}{rank}.pt", weights_only=True)
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
 

@@ -76,46 +76,12 @@ def logits_of(lmm: TransformersLMM, batch: Batch, hooks: Any = None) -> Tensor:
     return logits
 
 
-def test_reconstruction_plus_error_leaves_the_logits_untouched(
-    tiny_lmm: TransformersLMM, batch: Batch, sae: TopK
-) -> None:
-    plain = logits_of(tiny_lmm, batch)
-    for layer in (1, 4, 6):
-        spliced = logits_of(
-            tiny_lmm, batch, {tiny_lmm.hookpoint(layer): reconstruct(sae, error=True)}
-        )
-        torch.testing.assert_close(spliced, plain, rtol=1e-4, atol=1e-4)
-        without_error = logits_of(
-            tiny_lmm, batch, {tiny_lmm.hookpoint(layer): reconstruct(sae, error=False)}
-        )
-        assert (without_error - plain).abs().max() > 0.1
-
-
 def test_steering_with_scale_1_changes_no_logit(
     tiny_lmm: TransformersLMM, batch: Batch, sae: TopK
 ) -> None:
     hook = steer(sae, torch.arange(64), 1.0)
     steered = logits_of(tiny_lmm, batch, {tiny_lmm.hookpoint(3): hook})
     assert torch.equal(steered, logits_of(tiny_lmm, batch, {tiny_lmm.hookpoint(3): passed_on}))
-
-
-def test_a_batch_of_8_is_8_singles_whatever_the_padding(
-    tiny_lmm: TransformersLMM, batch: Batch, prompts: list[Prompt]
-) -> None:
-    together = logits_of(tiny_lmm, batch)
-    alone = torch.cat([logits_of(tiny_lmm, tiny_lmm.prepare([prompt])) for prompt in prompts])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
-
-
-def test_what_is_captured_does_not_depend_on_the_padding(
-    tiny_lmm: TransformersLMM, batch: Batch, prompts: list[Prompt]
-) -> None:
-    hookpoint = tiny_lmm.hookpoint(5)
-    together = capture(tiny_lmm, batch, [hookpoint])[hookpoint]
-    for row, prompt in enumerate(prompts):
-        single = tiny_lmm.prepare([prompt])
-        alone = capture(tiny_lmm, single, [hookpoint])[hookpoint][0]
-        torch.testing.assert_close(together[row, -len(alone) :], alone, rtol=1e-3, atol=1e-3)
 
 
 def test_padding_is_on_the_left_and_marked(batch: Batch) -> None:
@@ -184,21 +150,6 @@ def test_a_layer_that_the_model_lacks_is_one_line(
     assert isinstance(error.value, UsageError)
     assert isinstance(error.value, ValueError)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
-def test_hooks_are_removed_after_an_exception(
-    tiny_lmm: TransformersLMM, batch: Batch, failure: type[BaseException]
-) -> None:
-    def breaks(x: Tensor, batch: Batch) -> Tensor:
-        raise failure
-
-    plain = logits_of(tiny_lmm, batch)
-    for act in (tiny_lmm.forward, lambda batch, hooks: tiny_lmm.generate(batch, 2, hooks)):
-        with pytest.raises(failure):
-            act(batch, {tiny_lmm.hookpoint(2): passed_on, tiny_lmm.hookpoint(4): breaks})
-        assert not hooks_on(tiny_lmm.model)
-    assert torch.equal(logits_of(tiny_lmm, batch), plain)
 
 
 def test_several_layers_are_written_in_one_forward(

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmmsae_eval.errors import UsageError
+from lmmsae_eval.sae import sae as sae_module
+from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.distributed import ALONE
 from lmmsae_eval.sae.learner import Learner, centre, eight_bit_adam
 from lmmsae_eval.sae.lmm import TokenKind
@@ -30,12 +32,54 @@ def kinds(x: Tensor, kind: TokenKind = TokenKind.TEXT) -> Tensor:
     return torch.full((len(x),), kind, dtype=torch.int8)
 
 
-@given(pieces=st.integers(2, 12))
-def test_a_batch_in_pieces_teaches_the_same_as_whole(pieces: int) -> None:
-    whole = toy.double_steps(toy.double_learner(ALONE), batch, steps=8)
-    cut = toy.double_steps(toy.double_learner(ALONE, accumulate=pieces), batch, steps=8)
-    for a, b in zip(whole, cut, strict=True):
+@pytest.fixture(scope="module")
+def learned_whole() -> dict[str, list[Tensor]]:
+    """What eight whole batches teach, by architecture; thresholds are among it."""
+    return {
+        name: toy.double_steps(toy.double_learner(ALONE, architecture=name), batch, steps=8)
+        for name in ARCHITECTURES
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(name=st.sampled_from(sorted(ARCHITECTURES)), pieces=st.integers(2, 12))
+def test_a_batch_in_pieces_teaches_the_same_as_whole(
+    learned_whole: dict[str, list[Tensor]], name: str, pieces: int
+) -> None:
+    learner = toy.double_learner(ALONE, architecture=name, accumulate=pieces)
+    cut = toy.double_steps(learner, batch, steps=8)
+    for a, b in zip(learned_whole[name], cut, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["jump_relu", "gated"])
+def test_a_dense_part_at_a_time_teaches_the_same(
+    learned_whole: dict[str, list[Tensor]], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sae_module, "_DENSE_VALUES", 9 * 32)
+    parts = toy.double_steps(toy.double_learner(ALONE, architecture=name), batch, steps=8)
+    for a, b in zip(learned_whole[name], parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_in_pieces_a_batch_topk_still_keeps_the_largest_of_the_whole_batch() -> None:
+    whole: Learner = toy.double_learner(ALONE, architecture="batch_topk")
+    cut: Learner = toy.double_learner(ALONE, architecture="batch_topk", accumulate=7)
+    [one] = whole.step(batch(0), kinds(batch(0)), 1e-2)
+    several = cut.step(batch(0), kinds(batch(0)), 1e-2)
+    counts = torch.cat([(part.latents.values > 0).sum(1) for part in several])
+    assert torch.equal(counts, (one.latents.values > 0).sum(1))
+    assert int(counts.sum()) == 3 * len(batch(0))
+    assert counts.max() > counts.min()
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_batch_in_which_nothing_fires_changes_no_threshold(accumulate: int) -> None:
+    learner: Learner = toy.double_learner(ALONE, architecture="batch_topk", accumulate=accumulate)
+    learner.trainer.sae.b_enc.fill_(-1e3)
+    done = learner.step(batch(0), kinds(batch(0)), 1e-2)
+    assert not any(part.latents.values.any() for part in done)
+    assert float(learner.trainer.sae.threshold) == 0
 
 
 def test_pieces_are_measured_as_one_batch() -> None:
@@ -96,11 +140,12 @@ def test_a_slot_with_value_zero_fires_on_no_kind() -> None:
     assert fired.nonzero().tolist() == [[TokenKind.TILE, 1]]
 
 
-def test_a_learner_made_from_a_state_goes_on_to_the_same_bits() -> None:
-    original: Learner = toy.double_learner(ALONE)
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_a_learner_made_from_a_state_goes_on_to_the_same_bits(name: str) -> None:
+    original: Learner = toy.double_learner(ALONE, architecture=name)
     toy.double_steps(original, batch, steps=6)
     state = {name: tensor.clone() for name, tensor in original.state().items()}
-    restored: Learner = toy.double_learner(ALONE)
+    restored: Learner = toy.double_learner(ALONE, architecture=name)
     restored.restore(state)
     for a, b in zip(
         toy.double_steps(original, batch), toy.double_steps(restored, batch), strict=True

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.lmm import LMM, Prompt
-from lmmsae_eval.sae.load import folder_identity, load_lmm
+from lmmsae_eval.sae.load import folder_identity, load_lmm, weights_identity
 from lmmsae_eval.sae.residual import yes_no
 
 
@@ -141,3 +141,25 @@ def test_a_text_only_model_is_one_line(tmp_path: Path) -> None:
 def test_a_hub_id_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert "nobody/nothing" in refused("nobody/nothing@main")
+
+
+def test_a_hub_id_is_known_by_the_commit_that_it_stands_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commit = "0123456789" * 4
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / commit / "config.json"
+    monkeypatch.setattr("transformers.utils.cached_file", lambda *_, **__: str(snapshot))
+    assert weights_identity("owner/name") == commit
+
+
+def test_weights_of_a_folder_are_known_by_their_content(copy: Path) -> None:
+    assert weights_identity(str(copy)) == folder_identity(copy)
+
+
+def test_a_hub_id_that_can_not_be_looked_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no connection\nand no cache")
+
+    monkeypatch.setattr("transformers.utils.cached_file", offline)
+    with pytest.raises(UsageError, match="can't tell which owner/name is meant: no connection and"):
+        weights_identity("owner/name")

@@ -1,6 +1,7 @@
 """A toy LMM, and a command line around `train`: for tests that kill it or start it twice.
 
-toy_training.py OUT [--every N] [--kill-at STEP] [--kill-in step|write] [--pause SECONDS]
+toy_training.py OUT [--architecture A] [--every N] [--kill-at STEP] [--kill-in step|write]
+                [--pause SECONDS]
 torchrun toy_training.py OUT --ranks
 """
 
@@ -16,13 +17,15 @@ from typing import Any
 
 import torch
 from lmmsae_eval.sae import files
+from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.learner import Learner, new_learner
 from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
 from lmmsae_eval.sae.recipe import Recipe
 from lmmsae_eval.sae.shard import whole
-from lmmsae_eval.sae.step import AuxK, TopKTrainer
+from lmmsae_eval.sae.step import AuxK
 from lmmsae_eval.sae.train import train
+from lmmsae_eval.sae.trainer import Trainer
 from torch import Tensor
 
 D, TOKENS, LAYERS = 12, 40, 3
@@ -76,16 +79,16 @@ def toy_train(out: Path, ranks: Ranks = ALONE, **change: Any) -> list[Path]:
 
 
 def _kill_in_step(at: int) -> None:
-    original, steps = TopKTrainer.step, 0
+    original, steps = Trainer.step, 0
 
-    def step(self: TopKTrainer, x: Tensor, lr: float) -> Any:
+    def step(self: Trainer[Any], x: Tensor, lr: float) -> Any:
         nonlocal steps
         steps += 1
         if steps > at * LAYERS:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, x, lr)
 
-    TopKTrainer.step = step
+    Trainer.step = step
 
 
 def _kill_in_write(at: int) -> None:
@@ -155,29 +158,31 @@ def sharded_steps(name: str, shards: Ranks) -> tuple[list[Tensor], dict[str, flo
 
 def _stopped_then_on(out: Path, ranks: Ranks) -> None:
     """Latents shared out, stopped in a step on every rank at once, and gone on with."""
-    original, steps = TopKTrainer.step, 0
+    original, steps = Trainer.step, 0
 
-    def step(self: TopKTrainer, x: Tensor, lr: float) -> Any:
+    def step(self: Trainer[Any], x: Tensor, lr: float) -> Any:
         nonlocal steps
         steps += 1
         if steps > 17 * LAYERS:
             raise KeyboardInterrupt
         return original(self, x, lr)
 
-    TopKTrainer.step = step
+    Trainer.step = step
     try:
         toy_train(out, ranks, distribute="latents", checkpoint_every=5)
     except KeyboardInterrupt:
         assert list((out / "checkpoint").glob("*rank1-of-2*"))
-    TopKTrainer.step = original
+    Trainer.step = original
     toy_train(out, ranks, distribute="latents", checkpoint_every=5)
 
 
 def _as_ranks(out: Path) -> None:
     """What test_distributed.py looks at."""
     with joined() as ranks:
-        learned = double_steps(double_learner(ranks), lambda step: global_batch(step)[ranks.rank])
-        torch.save(learned, out / f"double{ranks.rank}.pt")
+        for name in ARCHITECTURES:
+            learner = double_learner(ranks, architecture=name)
+            learned = double_steps(learner, lambda step: global_batch(step)[ranks.rank])
+            torch.save(learned, out / f"{name}{ranks.rank}.pt")
         few = PROMPTS[:3]  # one forward: the second rank never has a token
         lmm = ToyLMM()
         train(lmm, few, [lmm.hookpoint(1)], out=out / "few", ranks=ranks, **SMALL | {"steps": 3})
@@ -195,6 +200,7 @@ def _as_ranks(out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
+    parser.add_argument("--architecture", default="topk")
     parser.add_argument("--every", type=int)
     parser.add_argument("--kill-at", type=int, default=-1)
     parser.add_argument("--kill-in", choices=["step", "write"], default="step")
@@ -207,14 +213,14 @@ def main() -> None:
     if asked.kill_at >= 0:
         {"step": _kill_in_step, "write": _kill_in_write}[asked.kill_in](asked.kill_at)
     if asked.pause:
-        original = TopKTrainer.step
+        original = Trainer.step
 
-        def slow(self: TopKTrainer, x: Tensor, lr: float) -> Any:
+        def slow(self: Trainer[Any], x: Tensor, lr: float) -> Any:
             time.sleep(asked.pause)
             return original(self, x, lr)
 
-        TopKTrainer.step = slow
-    toy_train(asked.out, checkpoint_every=asked.every)
+        Trainer.step = slow
+    toy_train(asked.out, checkpoint_every=asked.every, architecture=asked.architecture)
 
 
 if __name__ == "__main__":

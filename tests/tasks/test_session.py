@@ -10,6 +10,7 @@ from lmmsae_eval.errors import UnknownNameError, UsageError
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.registry import TESTBEDS
+from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.sae.topk import TopK
 from lmmsae_eval.tasks import training
@@ -17,6 +18,8 @@ from lmmsae_eval.tasks.session import load_saes, run
 from lmmsae_eval.tasks.training import DefaultRecipe, trained_saes
 
 WORLD = "tests/planted"
+N_LATENTS = 40
+"""Of the planted subject."""
 SMALL = {"halluc": {"random": 2, "n_test": 20, "tried": 2, "tried_global": 1}}
 
 
@@ -213,7 +216,7 @@ def test_tasks_that_ask_no_judge_need_no_key_and_are_the_same_run_with_one(world
 def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(world, tmp_path):
     from lmmsae_eval.harness.chat import ReplayChat
     from lmmsae_eval.harness.transcript import Transcript
-    from lmmsae_eval.tasks.session import Request, _plan, _tasks, open_subject
+    from lmmsae_eval.tasks.session import Request, _plan, chosen_tasks, open_subject
 
     entry = {"request_sha256": "0", "requested": "openai/gpt-4o", "params": {}, "error": None}
     (tmp_path / "judge.jsonl").write_text(json.dumps(entry) + "\n")
@@ -221,7 +224,7 @@ def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(worl
     request = Request(["consistency"], [given(tmp_path / "mine", world)], model=WORLD)
     subject = open_subject(request, client, SilentProgress())
     plan = _plan(
-        request, _tasks(request), subject, client, Transcript(), tmp_path, SilentProgress()
+        request, chosen_tasks(request), subject, client, Transcript(), tmp_path, SilentProgress()
     )
     described = {"provider": "openai", "requested": "openai/gpt-4o", "params": {}}
     assert plan.tasks[0].comparability == {"judge": described}
@@ -255,3 +258,58 @@ def test_every_sae_gets_an_untrained_control_that_keeps_the_mean(world, tmp_path
     assert control.arm == "untrained"
     assert control.identity != main.identity
     assert torch.equal(control.sae.b_dec, main.sae.b_dec)
+
+
+PLANTED_KINDS = {
+    "batch_topk": {"threshold": torch.tensor(0.5)},
+    "matryoshka": {"threshold": torch.tensor(0.5), "sizes": (10, N_LATENTS)},
+    "jump_relu": {"threshold": torch.full((N_LATENTS,), 0.5)},
+    "gated": {"r_mag": torch.zeros(N_LATENTS), "b_mag": torch.zeros(N_LATENTS)},
+}
+
+
+def planted_sae(kind, world, k=2):
+    """The true dictionary: what lies above 0.5 fires, with its whole strength."""
+    rows, none = world.lmm.rows, torch.zeros(N_LATENTS)
+    b_enc = none - 0.5 if kind == "gated" else none
+    weights = rows, b_enc, rows, torch.zeros(rows.shape[1])
+    return ARCHITECTURES[kind](*weights, k, **PLANTED_KINDS[kind])
+
+
+def test_saes_of_every_architecture_with_the_same_latents_get_the_same_scores(world, tmp_path):
+    found = {}
+    for kind in PLANTED_KINDS:
+        save_sae(planted_sae(kind, world), tmp_path / kind / "model.layers.0")
+        done = small_run(saes=[tmp_path / kind])
+        assert done.document["saes"][0]["architecture"] == kind
+        rows = (m for m in done.metrics if m["arm"] == "main" and m["sae"] is not None)
+        found[kind] = {(m["metric"], m["concept"]): m["value"] for m in rows}
+        assert any(value for value in found[kind].values())
+    for kind in PLANTED_KINDS:
+        assert found[kind] == pytest.approx(found["batch_topk"], nan_ok=True), kind
+
+
+def test_where_l0_is_free_the_control_has_the_measured_one(world, tmp_path):
+    from lmmsae_eval.tasks.session import Request, open_subject
+
+    for kind, k in (("gated", 30), ("jump_relu", 0)):
+        sae = planted_sae(kind, world, k)
+        save_sae(sae, tmp_path / kind / "model.layers.0")
+        request = Request(["halluc"], [tmp_path / kind], model=WORLD)
+        subject = open_subject(request, None, SilentProgress())
+        [main] = subject.main_saes
+        control = subject.untrained(main).sae
+        # One spare latent on each image token, and the evidence on one of three in half the images.
+        assert control.k == 1
+        assert main.sae.k == (k or 1)
+        assert main.identity == sae.identity
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_any_part_of_the_samples_can_be_chosen(world):
+    everything = [line["id"] for line in small_run(layers=[1]).lines("halluc")]
+    for part in (everything[:1], everything[-1:], everything[3::7]):
+        done = small_run(layers=[1], samples=part)
+        assert done.status == "limited"
+        assert [line["id"] for line in done.lines("halluc")] == part
+        assert done.document["samples"] == part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from lmmsae_eval.testbed.build import repeatable
 from lmmsae_eval.testbed.provider import WEIGHTS
 from lmmsae_eval.testbed.recipe.alignment import align_projector
 from lmmsae_eval.testbed.recipe.assembly import new_lmm
@@ -93,3 +94,20 @@ def test_alignment_makes_image_tokens_sums_of_the_words_they_show(pictures: Pict
     assert torch.equal(model.get_input_embeddings().weight, words)
     after = model.model.vision_tower.state_dict().values()
     assert all(torch.equal(a, b) for a, b in zip(tower, after, strict=True))
+
+
+def test_on_two_threads_the_gradients_are_the_same_each_time(pictures: Pictures) -> None:
+    model = new_lmm(new_tower(), seed=4)
+    packed = asked_about_a_thing(model, pictures)
+
+    def gradients() -> torch.Tensor:
+        model.zero_grad()
+        with Gaze(model) as watched:
+            packed_logits(model, packed)
+        watched.astray(packed).backward()  # type: ignore[no-untyped-call]
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    with repeatable(threads=2):
+        first = gradients()
+        assert all(torch.equal(first, gradients()) for _ in range(4))
+    assert not torch.are_deterministic_algorithms_enabled()

@@ -37,7 +37,7 @@ def test_an_sae_of_any_family_is_listed(layout: Any, tmp_path: Path) -> None:
     mine = [sae for sae in listed if sae["folder"].startswith(str(tmp_path))]
     [(_, sae)] = load_sae(layout.write(tmp_path / "again", layout.tensors))
     assert [(m["latents"], m["k"], m["d_model"]) for m in mine] == [
-        (sae.n_latents, sae.k, sae.d_model)
+        (sae.n_latents, sae.k or None, sae.d_model)
     ]
 
 

@@ -68,9 +68,9 @@ def test_the_card_has_a_row_for_each_hookpoint_with_its_last_metrics(
     told = push(trained, "me/llava-saes", dry_run=True)
     card = (trained / "README.md").read_text()
     assert told == str(trained / "README.md")
-    assert "| hookpoint | latents | d_model | k | fvu |" in card
-    assert "| model.layers.7 | 24 | 8 | 3 | 0.035 |" in card
-    assert "| model.layers.24 | 24 | 8 | 3 | 0.12 |" in card
+    assert "| hookpoint | architecture | latents | d_model | k | fvu |" in card
+    assert "| model.layers.7 | topk | 24 | 8 | 3 | 0.035 |" in card
+    assert "| model.layers.24 | topk | 24 | 8 | 3 | 0.12 |" in card
     assert 'load_sae("me/llava-saes")' in card
     header = yaml.safe_load(card.split("---\n")[1])
     assert header["base_model"] == ["llava-hf/llama3-llava-next-8b-hf"]

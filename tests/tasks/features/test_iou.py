@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lmmsae_eval.errors import UnknownNameError
 from lmmsae_eval.harness.task import Sample
 from lmmsae_eval.tasks.clip import Clip
@@ -222,17 +223,25 @@ def test_cards_show_exemplars_explanation_and_scores(study_context: Any, run_tas
         assert card.tags["concept"] in ("scene", "object", "colour")
 
 
-def test_cards_are_limited_and_show_bad_features_too(
-    study_context: Any, run_task: Any, monkeypatch: pytest.MonkeyPatch
+def test_every_scored_latent_has_a_card_of_its_own_and_knows_its_neighbours(
+    study_context: Any, run_task: Any
 ) -> None:
-    from lmmsae_eval.tasks.features import cards
-
-    monkeypatch.setattr(cards, "CARDS_PER_HOOKPOINT", 3)
-    scores = {i: {"iou_top": i / 10} for i in range(9)} | {9: {}}
-    assert cards._spread(scores, "iou_top") == [8, 4, 9]
     context = study_context()
     lines, _ = run_task(Iou(), context)
-    assert len(list(Iou().cards(lines, context))) == 3
+    cards = list(Iou().cards(lines, context))
+    keys = [card.key for card in cards]
+    assert len(set(keys)) == len({line["latent"] for line in lines if line["arm"] == "main"}) == 8
+    (study_,) = [s for s in study.studies(context) if s.arm == "main"]
+    rows = torch.nn.functional.normalize(study_.sae.sae.W_dec, dim=1)
+    for card in cards:
+        latent = int(card.key.rpartition("/")[2])
+        cosines = rows @ rows[latent]
+        cosines[latent] = -2
+        near, name = card.related[0]
+        where, _, neighbour = near.rpartition("/")
+        assert where == card.key.rpartition("/")[0]
+        assert float(cosines[int(neighbour)]) == pytest.approx(float(cosines.max()), abs=1e-6)
+        assert float(name.rpartition(" ")[2]) == pytest.approx(float(cosines.max()), abs=0.006)
 
 
 def test_plots_have_a_series_per_arm(study_context: Any, run_task: Any) -> None:

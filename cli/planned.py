@@ -1,0 +1,76 @@
+"""`run --dry-run`: the plan, printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import print_json
+from .table import print_table
+
+if TYPE_CHECKING:
+    from ..harness.forecast import Forecast, TaskForecast
+
+COLUMNS = ("task", "version", "protocol", "samples", "judge calls", "minutes", "USD", "as in")
+NUMBERS = ("version", "samples", "judge calls", "minutes", "USD")
+
+
+def print_plan(
+    options: dict[str, Any],
+    output_dir: Path,
+    price: tuple[float, float] | None,
+    repeats: int,
+    *,
+    as_json: bool,
+) -> None:
+    """What `run` with these options would do."""
+    from ..harness.forecast import Price
+    from ..tasks.dryrun import dry_run
+    from ..tasks.session import Request
+
+    found = dry_run(Request.of(**options), output_dir, Price(*price) if price else None, repeats)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        _print(found)
+
+
+def _print(found: Forecast) -> None:
+    print_table(COLUMNS, [_row(task) for task in found.tasks], NUMBERS)
+    times = f", {found.repeats} repeats" if found.repeats > 1 else ""
+    click.echo(
+        f"in all{times}: {_whole(found.total('samples'))} samples, "
+        f"{_whole(found.total('judge_calls'))} judge calls, "
+        f"{_minutes(found.total('seconds'))} minutes, {_dollars(found.total('dollars'))} USD"
+    )
+    if found.known_run:
+        what = "would be gone on with" if found.known_status == "partial" else "would be read"
+        click.echo(f"{found.known_run} ({found.known_status}) is of these options: it {what}")
+    if any(task.source is None for task in found.tasks):
+        click.echo(
+            "unknown: no stored run of that task on these SAEs and layers; a run of all samples "
+            "tells, once"
+        )
+    click.echo("minutes leave out loading the model and training SAEs; nothing was written")
+
+
+def _row(task: TaskForecast) -> tuple[str, ...]:
+    return (
+        *(task.task, str(task.version), task.protocol),
+        *(_whole(task.samples), _whole(task.judge_calls)),
+        *(_minutes(task.seconds), _dollars(task.dollars), task.source or "-"),
+    )
+
+
+def _whole(count: float | None) -> str:
+    return "unknown" if count is None else str(round(count))
+
+
+def _minutes(seconds: float | None) -> str:
+    return "unknown" if seconds is None else f"{seconds / 60:.1f}"
+
+
+def _dollars(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:.2f}"

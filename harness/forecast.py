@@ -1,0 +1,173 @@
+"""What a run would cost, from what stored runs of the same tasks did. No model, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .limits import Limit, limited, selected
+from .rundir import Run
+from .task import Line, Sample, TaskSpec
+
+UNKNOWN = "unknown"
+_MILLION = 1e6
+_DECIDING = ("model", "saes", "layers")
+"""Options that decide which samples there are, beside the task's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars a million tokens."""
+
+    prompt: float
+    completion: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A command, before anything is loaded."""
+
+    config: Mapping[str, Any]
+    """As `run.json` keeps it."""
+    protocol: str
+    seed: int
+    limit: Limit | None
+    samples: Sequence[str]
+    asks_judge: bool
+    """Whether a chat model is asked at a cost: the testbed's labels and replays are not."""
+
+    def params(self, task: str) -> dict[str, Any]:
+        return dict(self.config.get("params", {}).get(task, {}))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskForecast:
+    """One task; None is unknown."""
+
+    task: str
+    version: int
+    protocol: str
+    samples: int | None = None
+    judge_calls: int | None = None
+    seconds: float | None = None
+    """Without loading, and without training SAEs."""
+    dollars: float | None = None
+    source: str | None = None
+    """The run that it is estimated from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The plan of a command."""
+
+    tasks: Sequence[TaskForecast]
+    repeats: int
+    known_run: str | None
+    """A run of the very same options: it would be gone on with, or read if it is complete."""
+    known_status: str | None
+
+    def total(self, field: str) -> float | None:
+        """Over tasks and repeats; None as soon as one part is unknown."""
+        parts = [getattr(task, field) for task in self.tasks]
+        return None if None in parts else self.repeats * sum(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        fields = ("samples", "judge_calls", "seconds", "dollars")
+        return {**asdict(self), "total": {name: self.total(name) for name in fields}}
+
+
+def forecast(
+    specs: Sequence[TaskSpec],
+    wanted: Wanted,
+    runs: Sequence[Run],
+    price: Price | None = None,
+    repeats: int = 1,
+) -> Forecast:
+    """What `wanted` would take. A task is estimated from the newest stored run with its version,
+    protocol and parameters on the same model, SAEs and layers, whose samples include the wanted.
+    """
+    newest = sorted(runs, key=lambda run: str(run.document.get("created", "")), reverse=True)
+    same = next((run for run in newest if _same(run, wanted, specs)), None)
+    return Forecast(
+        tasks=[_task(spec, wanted, newest, price) for spec in specs],
+        repeats=repeats,
+        known_run=same.id if same else None,
+        known_status=same.status if same else None,
+    )
+
+
+def _same(run: Run, wanted: Wanted, specs: Sequence[TaskSpec]) -> bool:
+    document = run.document
+    found = (document.get("seed"), document.get("limit"), list(document.get("samples") or ()))
+    return (
+        found == (wanted.seed, wanted.limit, list(wanted.samples))
+        and document.get("config") == wanted.config
+        and [task["version"] for task in run.tasks] == [spec.version for spec in specs]
+    )
+
+
+def _task(spec: TaskSpec, wanted: Wanted, runs: Sequence[Run], price: Price | None) -> TaskForecast:
+    plain = TaskForecast(spec.name, spec.version, wanted.protocol)
+    run = next((run for run in runs if _tells(run, spec, wanted)), None)
+    if run is None:
+        return plain
+    stored = run.lines(spec.name)
+    lines = stored if _part(run) == _wanted_part(wanted) else list(_chosen(stored, wanted))
+    calls = sum("judge" in line["detail"] for line in lines) if wanted.asks_judge else 0
+    spent = run.document["timing"].get("tasks", {}).get(spec.name)
+    return TaskForecast(
+        *(spec.name, spec.version, wanted.protocol),
+        samples=len(lines),
+        judge_calls=calls,
+        seconds=None if spent is None or not stored else spent * len(lines) / len(stored),
+        dollars=_dollars(calls, run, price),
+        source=run.id,
+    )
+
+
+def _tells(run: Run, spec: TaskSpec, wanted: Wanted) -> bool:
+    """Whether a run says what the task would take: it had at least the samples wanted."""
+    config = run.document.get("config") or {}
+    own = next((task for task in run.tasks if task["name"] == spec.name), None)
+    return (
+        own is not None
+        and run.complete
+        and (own["version"], own["protocol"]) == (spec.version, wanted.protocol)
+        and own.get("params", {}) == wanted.params(spec.name)
+        and all(config.get(name) == wanted.config.get(name) for name in _DECIDING)
+        and _part(run) in ((None, []), _wanted_part(wanted))
+    )
+
+
+def _part(run: Run) -> tuple[Limit | None, list[str]]:
+    return run.document.get("limit"), list(run.document.get("samples") or ())
+
+
+def _wanted_part(wanted: Wanted) -> tuple[Limit | None, list[str]]:
+    return wanted.limit, list(wanted.samples)
+
+
+def _chosen(lines: Sequence[Line], wanted: Wanted) -> Iterator[Line]:
+    """The lines that the limit and the selection leave."""
+    samples = [_sample(line) for line in lines]
+    for sample in selected(limited(samples, wanted.limit), set(wanted.samples)):
+        yield sample.payload
+
+
+def _sample(line: Line) -> Sample:
+    where = {key: line[key] for key in ("arm", "sae", "hookpoint")}
+    return Sample(line["id"], line["cluster"], payload=line, **where)
+
+
+def _dollars(calls: int, run: Run, price: Price | None) -> float | None:
+    """By the tokens that a stored call took; nothing is known of a judge that was never asked."""
+    judge = run.document.get("judge", {})
+    asked = judge.get("calls", 0) if judge.get("provider") != "replay" else 0
+    if calls == 0:
+        return 0.0
+    if price is None or not asked:
+        return None
+    spent = price.prompt * judge.get("prompt_tokens", 0)
+    spent += price.completion * judge.get("completion_tokens", 0)
+    return float(calls * spent / asked / _MILLION)

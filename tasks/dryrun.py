@@ -1,0 +1,46 @@
+"""A command's plan without the command: what would be done, and about what it would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import UsageError
+from ..harness.forecast import Forecast, Price, Wanted, forecast
+from ..harness.registry import TESTBEDS
+from ..harness.rundir import list_runs
+from .session import Request, chosen_tasks, needs_judge
+
+
+def dry_run(
+    request: Request,
+    output_dir: str | Path = "runs",
+    price: Price | None = None,
+    repeats: int = 1,
+) -> Forecast:
+    """What `run` would do, estimated from the runs in `output_dir`. Loads no model, asks nobody,
+    writes nothing. Raises `UsageError` for what can be refused without loading.
+    """
+    tasks = chosen_tasks(request)
+    _check_places(request)
+    wanted = Wanted(
+        config=request.document(),
+        protocol=request.protocol,
+        seed=request.seed,
+        limit=request.limit,
+        samples=request.samples,
+        asks_judge=needs_judge(request) and not str(request.judge).startswith("replay:"),
+    )
+    runs = list_runs(Path(output_dir))
+    return forecast([task.spec for task in tasks], wanted, runs, price, repeats)
+
+
+def _check_places(request: Request) -> None:
+    """Folders that are neither there nor the id of something on the hub."""
+    from ..sae.formats.hub import parse
+
+    for ref in request.saes:
+        if not Path(ref).expanduser().exists() and parse(str(ref)) is None:
+            raise UsageError(f"no SAE folder at {ref}; check the path, or give a hub id")
+    embedded = request.model in TESTBEDS.names()
+    if not embedded and not Path(request.model).expanduser().exists() and "/" not in request.model:
+        raise UsageError(f"no model folder at {request.model}; give a folder, or a hub id")
