@@ -2,7 +2,8 @@
 
 Work per unit: one fp32 product of the encoder's shape, timed before and after each step, by
 processor time (`cpu_gemms`) and by wall clock (`gemms`). Rows run interleaved, each in a process of
-its own, so that `peak_rss_mb` is that row's. A row is skipped, with the reason, where its package
+its own, so that `peak_rss_mb` is that row's. `--grid` shows how our step's cost grows with n, k and
+the batch. A row is skipped, with the reason, where its package
 is not installed: `--peers DIR` adds a folder to look in.
 """
 
@@ -103,6 +104,7 @@ def work(row: str, args: argparse.Namespace) -> None:
     """One row in this process: a line on stdin asks for a step or a reconstruction, a line on
     stdout tells (cpu, wall) in products.
     """
+    answers, sys.stdout = sys.stdout, sys.stderr  # what a peer prints at import is no answer
     import torch
 
     if args.peers:
@@ -113,23 +115,26 @@ def work(row: str, args: argparse.Namespace) -> None:
     data = torch.randn(BATCHES, args.batch, args.d)
     ruler = torch.randn(args.n, args.d)
 
-    def beside(job: Callable[[], object]) -> list[float]:
+    def beside(job: Callable[[], object]) -> tuple[list[float], float]:
         before = timed(lambda: torch.mm(data[0], ruler.T))
         found = timed(job)
         after = timed(lambda: torch.mm(data[0], ruler.T))
-        return [2 * f / (b + a) for f, b, a in zip(found, before, after, strict=True)]
+        units = [2 * f / (b + a) for f, b, a in zip(found, before, after, strict=True)]
+        return units, (before[0] + after[0]) / 2
 
     def reconstruction() -> None:
         with torch.no_grad():
             reconstruct(data[0])
 
     timed(lambda: torch.mm(data[0], ruler.T))
-    print("ready", flush=True)
+    print("ready", file=answers, flush=True)
     for number, line in enumerate(sys.stdin):
         x = data[number % BATCHES]
-        found = beside((lambda x=x: step(x)) if line.strip() == "step" else reconstruction)
+        job = (lambda x=x: step(x)) if line.strip() == "step" else reconstruction
+        units, product = beside(job)
         own = ruler.numel() * ruler.element_size()
-        print(json.dumps({"units": found, "peak": peak_mb(own)}), flush=True)
+        answer = {"units": units, "product": product, "peak": peak_mb(own)}
+        print(json.dumps(answer), file=answers, flush=True)
 
 
 def start(row: str, args: argparse.Namespace) -> subprocess.Popen[str]:
@@ -187,8 +192,31 @@ def summary(row: str, found: dict[str, list[Any]], args: argparse.Namespace) -> 
         "cpu_gemms": round(statistics.median(cpu for cpu, _ in steps), 3),
         "gemms": round(statistics.median(wall for _, wall in steps), 3),
         "reconstruct_cpu_gemms": round(statistics.median(cpu for cpu, _ in inference), 3),
+        "product_cpu_ms": round(1e3 * statistics.median(a["product"] for a in found["step"]), 1),
         "peak_rss_mb": round(found["step"][-1]["peak"]),
     }
+
+
+def grid(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Our row, with one size after the other moved from where it stands."""
+    moved = [{"n": 2**power} for power in range(12, 17)]
+    moved += [{"k": k} for k in (8, 64, 256)] + [{"batch": batch} for batch in (512, 8192)]
+    found = []
+    for sizes in moved:
+        point = argparse.Namespace(**{**vars(args), **sizes, "rows": ["lmmsae-eval"]})
+        shape = {name: getattr(point, name) for name in ("n", "k", "batch")}
+        for row in measure(point):
+            per_token = row["cpu_gemms"] * row["product_cpu_ms"] * 1e3 / point.batch
+            found.append({**shape, **row, "cpu_us_a_token": round(per_token)})
+            print(as_table_row(found[-1]), file=sys.stderr)
+    return found
+
+
+GRID = ("n", "k", "batch", "product_cpu_ms", "cpu_gemms", "cpu_us_a_token", "peak_rss_mb")
+
+
+def as_table_row(found: dict[str, Any]) -> str:
+    return "| " + " | ".join(str(found[name]) for name in GRID) + " |"
 
 
 def main() -> None:
@@ -202,15 +230,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="timed steps a row")
     parser.add_argument("--rows", type=lambda text: text.split(","), default=[*ROWS])
     parser.add_argument("--peers", type=Path, help="a folder of installed peers")
+    parser.add_argument("--grid", action="store_true", help="our step at other n, k and batch")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
         return work(args.only, args)
-    rows = measure(args)
+    rows = grid(args) if args.grid else measure(args)
     shape = {name: getattr(args, name) for name in ("d", "n", "k", "batch", "threads", "steps")}
     if args.json:
         print(json.dumps({**shape, "rows": rows}, indent=1))
+        return None
+    if args.grid:
+        print("| " + " | ".join(GRID) + " |", "|--:" * len(GRID) + "|", sep="\n")
+        print(*map(as_table_row, rows), sep="\n")
         return None
     print(" ".join(f"{name}={value}" for name, value in shape.items()))
     print(f"{'row':16s} {'cpu_gemms':>9s} {'gemms':>7s} {'reconstruct':>11s} {'peak MiB':>8s}")

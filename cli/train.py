@@ -137,7 +137,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 )
 @click.option(
     "--distribute",
-    type=click.Choice(["data", "layers"]),
+    type=click.Choice(["data", "layers", "latents"]),
     default="data",
     show_default=True,
     help="Under torchrun: what the processes share out.",

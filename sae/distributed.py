@@ -1,8 +1,9 @@
 """The processes that `torchrun` starts, as one training sees them. Alone, nothing is ever sent.
 
-Two ways to share the work: every rank has all SAEs and its own part of each batch (`data`), or each
-rank has the SAEs of some layers and all tokens (`layers`). In both, a forward of the LMM is made by
-one rank only. All weights of an SAE are on one device: latents are not sharded.
+Three ways to share the work: every rank has all SAEs and its own part of each batch (`data`); each
+rank has the SAEs of some layers and all tokens (`layers`); or each has some latents of every SAE
+and all tokens (`latents`, see `shard.py`). In all of them, a forward of the LMM is made by one rank
+only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn.functional import pad
 from .lmm import Hookpoint
 from .source import TokenBatch
 
-Distribute = Literal["data", "layers"]
+Distribute = Literal["data", "layers", "latents"]
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,14 @@ def owned(hookpoints: Sequence[Hookpoint], ranks: Ranks) -> list[Hookpoint]:
 
 
 def exchanged(
-    chunks: Iterable[TokenBatch], hookpoints: Sequence[Hookpoint], d_model: int, ranks: Ranks
+    chunks: Iterable[TokenBatch],
+    hookpoints: Sequence[Hookpoint],
+    d_model: int,
+    ranks: Ranks,
+    to_all: bool = False,
 ) -> Iterator[TokenBatch]:
-    """Everyone's chunks, each layer's activations at its owner, in the order of one process alone.
+    """Everyone's chunks, each layer's activations at its owner or `to_all`, in the order of one
+    process alone.
 
     Ranks whose chunks are fewer or smaller take part in every round, so that none waits for ever.
     """
@@ -105,30 +111,29 @@ def exchanged(
         sizes = [int(size) for size in ranks.gather(n)]
         if max(sizes) < 0:
             return
-        yield from _round(chunk, sizes, hookpoints, d_model, ranks)
+        if chunk is None:
+            none = torch.zeros(0, d_model)
+            chunk = TokenBatch(dict.fromkeys(hookpoints, none), torch.zeros(0, dtype=torch.int8))
+        everyones = _sent(chunk, max(sizes), hookpoints, ranks, to_all)
+        for size, sent in zip(sizes, everyones, strict=True):
+            if size >= 0:
+                rows = {h: x[:size] for h, x in sent.activations.items()}
+                yield TokenBatch(rows, sent.kinds[:size])
 
 
-def _round(
-    chunk: TokenBatch | None,
-    sizes: Sequence[int],
-    hookpoints: Sequence[Hookpoint],
-    d_model: int,
-    ranks: Ranks,
-) -> Iterator[TokenBatch]:
-    longest = max(sizes)
+def _sent(
+    chunk: TokenBatch, longest: int, hookpoints: Sequence[Hookpoint], ranks: Ranks, to_all: bool
+) -> list[TokenBatch]:
+    """Everyone's chunk, padded to the `longest`."""
 
     def padded(x: Tensor) -> Tensor:
         return pad(x, (*[0, 0] * (x.dim() - 1), 0, longest - len(x))).to(ranks.device)
 
-    none = torch.zeros(0, d_model)
-    kinds = ranks.gather(padded(torch.zeros(0, dtype=torch.int8) if chunk is None else chunk.kinds))
-    rows = {
-        hookpoint: ranks.gather_at(
-            place % ranks.world, padded(none if chunk is None else chunk.activations[hookpoint])
-        )
-        for place, hookpoint in enumerate(hookpoints)
-    }
-    for rank, size in enumerate(sizes):
-        if size >= 0:
-            mine = {h: rows[h][rank][:size] for h in owned(hookpoints, ranks)}
-            yield TokenBatch(mine, kinds[rank][:size])
+    kinds = ranks.gather(padded(chunk.kinds))
+    found = [TokenBatch({}, of_rank) for of_rank in kinds]
+    for place, hookpoint in enumerate(hookpoints):
+        x = padded(chunk.activations[hookpoint])
+        rows = ranks.gather(x) if to_all else ranks.gather_at(place % ranks.world, x)
+        for batch, of_rank in zip(found, rows, strict=False):  # none at who is not the owner
+            batch.activations[hookpoint] = of_rank
+    return found

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from .sae import SAE, Latents
@@ -36,6 +37,17 @@ class TopKFamily(SAE):
     def shares(self, fired: Latents) -> Sequence[Share]:
         """What fired, as the loss looks at it: here all in one."""
         return [Share(fired, 1.0)]
+
+    def among_strongest(self, values: Tensor, k: int) -> Tensor | None:
+        """Given the at most k strongest values `(tokens, slots)` of the latents here, those that
+        are among the k strongest of all latents, as `(tokens, slots)` bool; None where no rank has
+        any. Here all latents are.
+        """
+        return torch.ones_like(values, dtype=torch.bool) if values.numel() else None
+
+    def together(self, part: Tensor) -> Tensor:
+        """The sum of `part` over the ranks that have other latents; may overwrite it. Here none."""
+        return part
 
     def observe(self, fired: Latents) -> None:
         """Learn from a training batch what no gradient teaches; here nothing."""

@@ -1,4 +1,5 @@
-"""The SAE of one hookpoint in training: a step over the pieces of a batch and over ranks.
+"""The SAE of one hookpoint in training: a step over the pieces of a batch and over ranks, which
+have other tokens of the batch or other latents of the SAE.
 
 The loss is a sum over tokens divided by the variance of the whole batch, so the gradients of its
 pieces, each times its own variance over the whole one's, add up to the gradients of the whole. What
@@ -17,20 +18,29 @@ from torch import Tensor
 
 from ..errors import UsageError
 from .architectures import ARCHITECTURES, trainer_for
-from .distributed import Ranks
-from .measure import N_KINDS, fired_by_kind, numbers, tally
+from .distributed import ALONE, Ranks
+from .measure import FIRING, N_KINDS, fired_by_kind, numbers, tally
 from .recipe import PENALISED, Recipe
+from .sae import SAE
+from .shard import TopKShard
 from .step import AuxK
 from .trainer import Forward, Trainer, Whole
+
+_B_DEC = 3
+"""Its place among the gradients."""
 
 
 class Learner:
     """A trainer, and per token kind since how many tokens each latent is silent."""
 
-    def __init__(self, trainer: Trainer[Any], recipe: Recipe, ranks: Ranks) -> None:
+    def __init__(
+        self, trainer: Trainer[Any], recipe: Recipe, ranks: Ranks, shards: Ranks = ALONE
+    ) -> None:
+        """`ranks` have the other tokens, `shards` the other latents."""
         self.trainer = trainer
         self._recipe = recipe
         self._ranks = ranks
+        self._shards = shards
         self._whole = ranks.world == 1 and recipe.accumulate == 1 and recipe.clip is None
         n = trainer.sae.n_latents
         self._silent_for = trainer.silent_for.new_zeros(N_KINDS, n)
@@ -67,7 +77,7 @@ class Learner:
         for added in sums:
             self._ranks.sum_(added)
         if self._recipe.clip is not None:
-            _clip(sums, self._recipe.clip)
+            _clip(sums, self._recipe.clip, self._shards)
         self.trainer.update(sums, lr)
         return forwards, whole.n_tokens
 
@@ -97,15 +107,18 @@ class Learner:
         return self._ranks.sum_(fired) > 0
 
     def measure(self, x: Tensor, kinds: Tensor, done: Sequence[Forward]) -> dict[str, float]:
-        """FVU, L0 and dead share of the batch on all ranks. Raises `UsageError` for NaN."""
+        """FVU, L0 and dead share of the whole batch and SAE. Raises `UsageError` for NaN."""
         sums = x.new_zeros(N_KINDS, 4 + self.trainer.sae.d_model, dtype=torch.float64)
         start = 0
         for forward in done:
             rows = slice(start, start + len(forward.error))
             sums += tally(x[rows], kinds[rows], forward)
             start = rows.stop
-        trainer = self.trainer
-        found = numbers(self._ranks.sum_(sums), self._silent_for, trainer.dead, trainer.dead_after)
+        # All shards make the same error; each knows its own latents.
+        sums[:, FIRING] = self._shards.sum_(sums[:, FIRING].clone())
+        silent_for = torch.cat(self._shards.gather(self._silent_for), dim=1)
+        dead = torch.cat(self._shards.gather(self.trainer.silent_for)) >= self.trainer.dead_after
+        found = numbers(self._ranks.sum_(sums), silent_for, dead, self.trainer.dead_after)
         if not found["fvu"] < float("inf"):
             raise UsageError("the training diverged (its error is not finite); lower --lr")
         return found
@@ -142,18 +155,22 @@ class Learner:
         self._silent_for.copy_(kept["silent_for_kind"])
 
 
-def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks) -> Learner:
-    """Before the first step; `b_dec` `(d_model,)` is the centre of the data."""
+def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks, shards: Ranks = ALONE) -> Learner:
+    """Before the first step; `b_dec` `(d_model,)` is the centre of the data. `ranks` have the other
+    tokens, `shards` the other latents.
+    """
     d_model = len(b_dec)
     auxk = auxk_for(recipe, d_model)
     kind = ARCHITECTURES[recipe.architecture]
-    sae = kind.random(recipe.n_latents, d_model, recipe.k, recipe.seed, b_dec)
+    sae: SAE = kind.random(recipe.n_latents, d_model, recipe.k, recipe.seed, b_dec)
     own: dict[str, Any] = {} if recipe.prefixes is None else {"sizes": recipe.prefixes}
     sae = replace(sae, **own)
+    if shards.world > 1:
+        sae = TopKShard.of(sae, shards)
     trainer = trainer_for(sae, recipe.lr, recipe.dead_after, auxk, penalty=recipe.penalty)
     if recipe.adam == "8bit":
         trainer.optimizer = eight_bit_adam(trainer.parameters, recipe.lr)
-    return Learner(trainer, recipe, ranks)
+    return Learner(trainer, recipe, ranks, shards)
 
 
 def auxk_for(recipe: Recipe, d_model: int) -> AuxK | None:
@@ -198,7 +215,13 @@ def _weighted_mean(x: Tensor, weights: Tensor, ranks: Ranks) -> Tensor:
     return sums[:-1] / sums[-1]
 
 
-def _clip(grads: Sequence[Tensor], largest: float) -> None:
-    norm = torch.stack([grad.norm() for grad in grads]).norm()
+def _clip(grads: Sequence[Tensor], largest: float, shards: Ranks) -> None:
+    """To a norm; all gradients but b_dec's are those of this shard's latents."""
+    norms = torch.stack([grad.norm() for grad in grads])
+    if shards.world > 1:
+        others = norms.clone()
+        others[_B_DEC] = 0
+        norms = torch.stack([norms[_B_DEC], shards.sum_(others.pow(2).sum()).sqrt()])
+    norm = norms.norm()
     for grad in grads:
         grad.mul_((largest / norm).clamp(max=1.0))

@@ -13,6 +13,8 @@ from .sae import Latents
 from .trainer import Forward
 
 N_KINDS = len(TokenKind)
+FIRING = 2
+"""The column of a tally that counts firing latents."""
 
 
 def fired_by_kind(latents: Latents, kinds: Tensor, n_latents: int) -> Tensor:
@@ -34,7 +36,7 @@ def tally(x: Tensor, kinds: Tensor, done: Forward) -> Tensor:
         mine = x[of_kind]
         sums[kind, 0] = len(mine)
         sums[kind, 1] = done.error[of_kind].pow(2).sum()
-        sums[kind, 2] = (done.latents.values[of_kind] > 0).sum()
+        sums[kind, FIRING] = (done.latents.values[of_kind] > 0).sum()
         sums[kind, 3] = mine.pow(2).sum(dtype=torch.float64)
         sums[kind, 4:] = mine.sum(0, dtype=torch.float64)
     return sums

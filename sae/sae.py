@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
@@ -19,6 +20,7 @@ from torch.nn.functional import normalize, pad
 
 from ..errors import UsageError
 from .lmm import Hookpoint
+from .scratch import borrowed
 from .sparse import weighted_rows
 
 if TYPE_CHECKING:
@@ -157,19 +159,22 @@ class SAE(ABC):
         """Whose pre-activations are in memory together."""
         return max(1, _DENSE_VALUES // self.n_latents)
 
-    def dense_parts(self, x: Tensor) -> Iterator[Tensor]:
+    def dense_parts(self, x: Tensor, kept: bool = False) -> Iterator[Tensor]:
         """`pre_activations` of some tokens at a time, in order: `(some, n_latents)` each.
 
-        All in one buffer, unless autograd needs them: be done with one before the next.
+        All in one buffer, unless autograd needs them: be done with one before the next. With `kept`
+        the buffer stays for the next call, which a training step has no memory to spare for.
         """
         size = self.tokens_at_a_time
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
             yield from (self.pre_activations(part) for part in torch.split(x, size))
             return
-        buffer = x.new_empty(min(size, len(x)), self.n_latents)
-        for part in torch.split(x, size):
-            out = buffer[: len(part)]
-            yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
+        shape = min(size, len(x)), self.n_latents
+        with borrowed(shape[0] * shape[1], x) if kept else nullcontext(x.new_empty(shape)) as room:
+            buffer = room.view(shape)
+            for part in torch.split(x, size):
+                out = buffer[: len(part)]
+                yield torch.addmm(self.b_enc, part - self.b_dec, self.W_enc.T, out=out)
 
     def encode(self, x: Tensor) -> Latents:
         """`(..., d_model)` of any float dtype to latents `(..., slots)` in the SAE's own: as many
@@ -192,7 +197,7 @@ class SAE(ABC):
         part has slots of its own: one busy token makes but its own part wide.
         """
         flat = x.reshape(-1, self.d_model).to(self.W_enc)
-        for pre in self.dense_parts(flat):
+        for pre in self.dense_parts(flat, kept=True):
             indices, values = self.choose(pre)
             yield Latents(indices.int(), values)
 

@@ -1,12 +1,15 @@
 """Products of a table's rows with sparse latents. Nothing of size (tokens, rows) or (tokens, k,
-width) is ever made.
+width) is ever made. On CUDA they are Triton's (`kernels.py`) where it is installed, else torch's.
 
-A product that reads each row of its table many times goes over the table some columns at a time,
-so that they stay in the processor's cache. That changes no bit of the result: every number is
-still the same sum in the same order.
+On a CPU, a product that reads each row of its table many times goes over the table some columns at
+a time, so that they stay in the processor's cache. That changes no bit of the result: every number
+is still the same sum in the same order.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -75,6 +78,9 @@ class BagsByRow:
         This is the gradient of a bag's weights, from the operator that embedding_bag's own backward
         calls: no rows are gathered. By row it reads the table once and the vectors from the cache.
         """
+        if kernels := _kernels(table):
+            dots: Tensor = kernels.pair_dots(table, self._rows, vectors, self._tokens)
+            return dots
         operator = torch.ops.aten._embedding_bag_per_sample_weights_backward
         found: Tensor = operator(table, vectors, self._tokens, self._starts, self._rows, 0, -1)
         return found
@@ -91,6 +97,9 @@ def _bag_sums(
 ) -> Tensor:
     """`(n_bags, width)`: bag i sums `weights * table[rows]` from starts[i] to starts[i + 1]."""
     width = table.shape[1]
+    if (kernels := _kernels(table)) and not _differentiated(table, weights):
+        sums: Tensor = kernels.bag_sums(table, rows, starts, weights, room)
+        return sums
     if table.is_cuda or width <= _COLUMNS or len(rows) < _READS_A_ROW * len(table):
         return embedding_bag(rows, table, starts, mode="sum", per_sample_weights=weights)
     out = table.new_empty(len(starts), width) if room is None else room
@@ -99,3 +108,16 @@ def _bag_sums(
         part = table[:, columns].contiguous()
         out[:, columns] = embedding_bag(rows, part, starts, mode="sum", per_sample_weights=weights)
     return out
+
+
+def _kernels(table: Tensor) -> ModuleType | None:
+    """Triton's, where they can be used."""
+    if not table.is_cuda or find_spec("triton") is None:
+        return None
+    from . import kernels
+
+    return kernels
+
+
+def _differentiated(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

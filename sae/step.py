@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .family import Share, TopKFamily
 from .sae import Latents
@@ -59,13 +60,22 @@ class Nested:
     weight: float
 
 
+class Aux(NamedTuple):
+    """AuxK's choice of dead latents."""
+
+    latents: Latents
+    """Mostly with value 0."""
+    used: Tensor
+    """`(tokens, slots)` bool."""
+
+
 @dataclass(frozen=True)
 class NestedForward(Forward):
     """The reconstruction, with what its gradients need."""
 
     nested: Sequence[Nested]
-    aux: Latents | None
-    """AuxK's choice of dead latents, mostly with value 0; None without any."""
+    aux: Aux | None
+    """None without dead latents."""
 
 
 @torch.no_grad()
@@ -82,7 +92,7 @@ def forward(
 
     def parts() -> Iterator[Tensor]:
         for pre in sae.dense_parts(x):
-            if auxk is not None and rows is not None and len(rows):
+            if auxk is not None and rows is not None:
                 chosen_dead.append(_strongest_of(pre, rows, auxk.k))
             yield pre
 
@@ -95,18 +105,24 @@ def forward(
         shares = _by_rank(sae.select(parts(), len(x), most), sae.k, multi)
         nested = _nested(sae, x, shares)
         fired, error = nested[0].latents, nested[0].error
-    return NestedForward(fired, error, nested, _together(chosen_dead))
+    aux = _aux(sae, chosen_dead, auxk.k) if auxk is not None and chosen_dead else None
+    return NestedForward(fired, error, nested, aux)
 
 
-def _together(parts: Sequence[Latents]) -> Latents | None:
-    if not parts:
+def _aux(sae: TopKFamily, parts: Sequence[Latents], k: int) -> Aux | None:
+    indices, values = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    used = sae.among_strongest(values, k)
+    if used is None:
         return None
-    return Latents(torch.cat([p.indices for p in parts]), torch.cat([p.values for p in parts]))
+    if not values.shape[1]:  # all dead latents are on other ranks: one slot, unused
+        indices, values, used = (pad(tensor, (0, 1)) for tensor in (indices, values, used))
+    return Aux(Latents(indices, (values * used).relu_()), used)
 
 
 def _strongest_of(pre: Tensor, rows: Tensor, k: int) -> Latents:
+    """With values before their ReLU."""
     values, places = pre[:, rows].topk(min(k, len(rows)), sorted=False)
-    return Latents(rows[places], values.relu_())
+    return Latents(rows[places], values)
 
 
 def _by_rank(fired: Latents, k: int, multi: MultiTopK) -> list[Share]:
@@ -123,7 +139,7 @@ def _nested(sae: TopKFamily, x: Tensor, shares: Sequence[Share]) -> list[Nested]
     found: list[Nested] = []
     decoded: Tensor | None = None
     for latents, weight in shares:
-        of_share = weighted_rows(sae.W_dec, *latents)
+        of_share = sae.together(weighted_rows(sae.W_dec, *latents))
         decoded = of_share if decoded is None else decoded + of_share
         found.append(Nested(latents, decoded + sae.b_dec - x, weight))
     return found
@@ -151,16 +167,17 @@ def gradients(
         # A share is in its own reconstruction and in all that come after.
         own = part.error * (2 * part.weight / total)
         upstream = own if not parts else own + upstream
-        parts.append(_through(sae, part.latents, upstream, centred, None if parts else room))
+        fires = part.latents.values > 0
+        parts.append(_through(sae, part.latents, fires, upstream, centred, None if parts else room))
     g_b_dec = upstream.sum(0)
     if done.aux is not None and auxk is not None:
-        miss = weighted_rows(sae.W_dec, *done.aux) + done.error
+        miss = sae.together(weighted_rows(sae.W_dec, *done.aux.latents)) + done.error
         weight = auxk.alpha / total
         loss = loss + weight * miss.pow(2).sum()
-        parts.append(_through(sae, done.aux, miss * (2 * weight), centred, revive=True))
+        parts.append(_through(sae, *done.aux, miss * (2 * weight), centred, revive=True))
     g_enc, g_bias, g_dec = (_total(of_parts) for of_parts in zip(*parts, strict=True))
     # b_dec is added to the output and subtracted from the encoder's input.
-    return Gradients(loss, g_enc, g_bias, g_dec, g_b_dec - g_bias @ sae.W_enc)
+    return Gradients(loss, g_enc, g_bias, g_dec, g_b_dec - sae.together(g_bias @ sae.W_enc))
 
 
 def _total(tensors: Sequence[Tensor]) -> Tensor:
@@ -173,6 +190,7 @@ def _total(tensors: Sequence[Tensor]) -> Tensor:
 def _through(
     sae: TopKFamily,
     latents: Latents,
+    used: Tensor,
     upstream: Tensor,
     centred: Tensor,
     room: Gradients | None = None,
@@ -180,10 +198,9 @@ def _through(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of W_enc, b_enc and W_dec, given `upstream`, that of the decoded latents.
 
-    A slot that ReLU shut passes nothing on to the encoder, or with `revive` only what opens it.
+    Only `used` slots count. With `revive` one that ReLU shut passes on what opens it.
     """
-    fires = latents.values > 0
-    bags = BagsByRow(latents.indices, sae.n_latents, None if revive or fires.all() else fires)
+    bags = BagsByRow(latents.indices, sae.n_latents, None if used.all() else used)
     values = bags.sorted(latents.values)
     g_pre = bags.dots(sae.W_dec, upstream)
     if revive:

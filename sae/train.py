@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ..errors import UsageError
 from .cache import ActivationCache
@@ -24,6 +25,8 @@ from .lmm import LMM, Hookpoint, Prompt
 from .logs import LogName, open_log
 from .progress import Progress, ProgressStep, Quiet
 from .recipe import Adam, Architecture, Recipe, learning_rate, recipe_for, settings
+from .sae import SAE
+from .shard import whole
 from .source import (
     KEEP_BYTES,
     PROMPTS_PER_FORWARD,
@@ -137,12 +140,16 @@ class Training:
         self._setting = setting
         self._hookpoints = list(dict.fromkeys(hookpoints))
         self._ranks = setting.ranks
-        by_layer = setting.distribute == "layers" and self._ranks.world > 1
-        self._mine = owned(self._hookpoints, self._ranks) if by_layer else self._hookpoints
-        self._by_layer = by_layer
+        how = setting.distribute if self._ranks.world > 1 else "data"
+        self._by_layer = how == "layers"
+        self._mine = owned(self._hookpoints, self._ranks) if self._by_layer else self._hookpoints
+        self._shards = self._ranks if how == "latents" else ALONE
+        """Who has other latents of the same SAEs."""
+        self._all_tokens = how != "data"
+        """Every process sees every token."""
         self._device = getattr(lmm, "device", "cpu")
-        self._together = ALONE if by_layer else self._ranks
-        """Who learns the same SAEs."""
+        self._together = ALONE if self._all_tokens else self._ranks
+        """Who learns the same latents from other tokens."""
         self._metrics = self.out / "metrics.jsonl"
         self._checkpoints = Checkpoints(
             self.out / "checkpoint", self._config(), self._ranks, setting.checkpoint_every
@@ -156,10 +163,10 @@ class Training:
         saved = self._checkpoints.latest() if keeps else None
         if self._ranks.rank == 0:
             self._open(saved)
-        learners = self._learn(prompts, saved, keeps)
-        if self._ranks.rank == 0 or self._by_layer:
-            for hookpoint, learner in learners.items():
-                self._write(hookpoint, learner)
+        for hookpoint, learner in self._learn(prompts, saved, keeps).items():
+            sae = whole(learner.trainer.sae)
+            if self._ranks.rank == 0 or self._by_layer:
+                self._write(hookpoint, sae)
         self._checkpoints.clear()
         return [self.out / hookpoint.name for hookpoint in self._hookpoints]
 
@@ -185,10 +192,10 @@ class Training:
         except (ValueError, KeyError, TypeError):  # torn by a kill
             return False
 
-    def _write(self, hookpoint: Hookpoint, learner: Learner) -> None:
+    def _write(self, hookpoint: Hookpoint, sae: SAE) -> None:
         """An SAE with its own config: another layer's training replaces the one above."""
         folder = self.out / hookpoint.name
-        save_sae(learner.trainer.sae, folder, {"hookpoint": hookpoint.name})
+        save_sae(sae, folder, {"hookpoint": hookpoint.name})
         with told_in_one_line(folder):
             config = self._config() | {"hookpoints": [hookpoint.name]}
             write_atomically(folder / "config.json", json.dumps(config, indent=1) + "\n")
@@ -221,7 +228,7 @@ class Training:
     def _feed(self, prompts: Iterable[Prompt], saved: Saved | None) -> Feed:
         recipe = self.recipe
         # Whether a pass is kept must be the same for all who exchange it.
-        exchanging = self._by_layer and self._setting.cache is None
+        exchanging = self._all_tokens and self._setting.cache is None
         return Feed(
             self._one_pass(prompts),
             self._part_of(recipe.batch_tokens),
@@ -278,16 +285,17 @@ class Training:
 
         if self._setting.cache is not None:
             return self._cached(self._setting.cache, live, share)
-        if not self._by_layer:
+        if not self._all_tokens:
             return live
+        to_all = not self._by_layer
 
-        def by_layer(skip: int) -> Iterator[TokenBatch]:
+        def shared(skip: int) -> Iterator[TokenBatch]:
             # A round is one chunk of every rank; the last one may be cut short.
             rounds, rest = divmod(skip, ranks.world)
-            found = exchanged(live(rounds), self._hookpoints, lmm.d_model, ranks)
+            found = exchanged(live(rounds), self._hookpoints, lmm.d_model, ranks, to_all)
             yield from (chunk for number, chunk in enumerate(found) if number >= rest)
 
-        return by_layer
+        return shared
 
     def _cached(self, folder: Path, live: OnePass, share: Share) -> OnePass:
         about = {
@@ -301,7 +309,7 @@ class Training:
         if not cache.complete:
             cache.write(live, self._ranks, self.progress)
         # Everyone may read all of it, so nobody sends anything.
-        read = WHOLE if self._by_layer else share
+        read = WHOLE if self._all_tokens else share
         return lambda skip: cache.read(self._mine, skip, read)
 
     def _part_of(self, batch_tokens: int) -> int:
@@ -311,18 +319,19 @@ class Training:
     def _start(self, batch: TokenBatch) -> dict[Hookpoint, Learner]:
         recipe = self.recipe
         return {
-            hookpoint: new_learner(
-                recipe, centre(x.to(self._device), recipe.centre, self._together), self._together
-            )
+            hookpoint: self._new(centre(x.to(self._device), recipe.centre, self._together))
             for hookpoint, x in batch.activations.items()
         }
+
+    def _new(self, b_dec: Tensor) -> Learner:
+        return new_learner(self.recipe, b_dec, self._together, self._shards)
 
     def _save(self, step: int, feed: Feed, learners: Mapping[Hookpoint, Learner]) -> None:
         learned: dict[str, Any] = {}
         for hookpoint, learner in learners.items():
             learned |= under(hookpoint.name, learner.state())
         own = under("feed", feed.state())
-        if self._by_layer:
+        if self._all_tokens:
             self._checkpoints.write(step, own | learned, {})
         else:
             self._checkpoints.write(step, own, learned)
@@ -330,9 +339,9 @@ class Training:
     def _restored(self, saved: Saved) -> dict[Hookpoint, Learner]:
         learners = {}
         for hookpoint in self._mine:
-            state = part(hookpoint.name, saved.own if self._by_layer else saved.shared)
+            state = part(hookpoint.name, saved.own if self._all_tokens else saved.shared)
             b_dec = torch.zeros(self.lmm.d_model, device=self._device)
-            learners[hookpoint] = new_learner(self.recipe, b_dec, self._together)
+            learners[hookpoint] = self._new(b_dec)
             learners[hookpoint].restore(state)
         return learners
 

@@ -1,4 +1,6 @@
-"""The loss of `step.py` by autograd, given the same support: the oracle of its gradients."""
+"""The loss of `step.py` by autograd, given the same support: the oracle of its gradients, and of
+what training with them comes to.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from .family import TopKFamily
 from .sae import Latents
-from .step import AuxK, NestedForward
+from .step import AuxK, NestedForward, TopKTrainer, forward
 from .trainer import Gradients, variance
 
 
@@ -31,9 +33,17 @@ def autograd_gradients(
             if part.error is done.error:
                 error = (x - decoded).detach()
         if done.aux is not None and auxk is not None:
-            loss = loss + _auxk(twin, pre, done.aux.indices, error, auxk.alpha / total)
+            loss = loss + _auxk(twin, pre, done.aux.latents.indices, error, auxk.alpha / total)
         W_enc, b_enc, W_dec, b_dec = torch.autograd.grad(loss, learned)
         return Gradients(loss.detach(), W_enc, b_enc, W_dec, b_dec)
+
+
+class TwinTrainer(TopKTrainer):
+    """Trains a TopK by autograd."""
+
+    def gradients(self, x: Tensor) -> tuple[NestedForward, Gradients]:
+        done = forward(self.sae, x, self.dead, self.auxk)
+        return done, autograd_gradients(self.sae, x, done, self.auxk)
 
 
 def _decoded(twin: TopKFamily, pre: Tensor, latents: Latents) -> Tensor:

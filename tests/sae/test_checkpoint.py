@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import resource
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,14 +135,14 @@ def test_killed_an_sae_with_thresholds_goes_on_to_the_same_files(name: str, tmp_
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("seed", range(10))
-def test_killed_at_random_times_it_goes_on_to_the_same_files(
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_five_times_at_random_it_goes_on_to_the_same_files(
     uninterrupted: dict[str, bytes], tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
     out = tmp_path / "out"
     kills = 0
-    for _ in range(4):
+    while kills < 5:
         pause = str(rng.choice([0.0, 0.002, 0.01]))
         command = [sys.executable, str(SCRIPT), str(out), "--every", "1", "--pause", pause]
         with subprocess.Popen(command, stdout=-3, stderr=-3) as training:
@@ -150,7 +151,9 @@ def test_killed_at_random_times_it_goes_on_to_the_same_files(
             time.sleep(rng.random() * 0.6)
             training.kill()
         kills += training.returncode == -signal.SIGKILL
-    assert kills or files_of(out) == uninterrupted
+        if training.returncode == 0:  # it was faster
+            assert files_of(out) == uninterrupted
+            shutil.rmtree(out)
     toy.toy_train(out, checkpoint_every=1)
     assert files_of(out) == uninterrupted
 

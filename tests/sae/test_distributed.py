@@ -11,9 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.architectures import ARCHITECTURES
-from lmmsae_eval.sae.distributed import ALONE, joined
+from lmmsae_eval.sae.batch_topk import BatchTopK
+from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.formats import load_sae
+from lmmsae_eval.sae.shard import TopKShard
+from lmmsae_eval.sae.topk import TopK
 from torch import Tensor
 
 SCRIPT = Path(__file__).parent / "toy_training.py"
@@ -70,6 +74,50 @@ def test_a_layer_a_rank_gives_the_very_bits_of_one_process(
     toy.toy_train(tmp_path)
     for alone, shared in zip(weights(tmp_path), weights(two / how), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("name", toy.SHARDED)
+def test_ranks_with_some_latents_each_learn_what_one_learns(two: Path, name: str) -> None:
+    alone, told = toy.sharded_steps(name, ALONE)
+    assert (told["dead"] > 0) == (name in toy.DEAD)
+    for rank in (0, 1):
+        together, measured = torch.load(two / f"shard {name}{rank}.pt", weights_only=True)
+        assert measured == pytest.approx(told, rel=1e-6)
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
+
+
+def test_latents_of_two_ranks_become_one_sae_of_the_weights_of_one_process(
+    two: Path, tmp_path: Path
+) -> None:
+    toy.toy_train(tmp_path)
+    for alone, shared in zip(weights(tmp_path), weights(two / "latents"), strict=True):
+        for a, b in zip(alone, shared, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)  # 30 steps in float32
+    assert not (two / "latents" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("how", ["cached latents", "stopped"])
+def test_latents_shared_out_give_the_same_files_from_a_cache_and_when_stopped(
+    two: Path, how: str
+) -> None:
+    for live, other in zip(weights(two / "latents"), weights(two / how), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(live, other, strict=True))
+    [a, b] = ((two / name / "metrics.jsonl").read_text() for name in ("latents", how))
+    assert a == b
+
+
+@pytest.mark.parametrize(("n_latents", "k"), [(31, 3), (32, 17)])
+def test_latents_that_do_not_go_round_are_one_line(n_latents: int, k: int) -> None:
+    with pytest.raises(UsageError, match=r"choose a multiple of 2|start fewer") as error:
+        TopKShard.of(TopK.random(n_latents, 8, k, seed=0), Ranks(0, 2))
+    assert "\n" not in str(error.value)
+
+
+def test_latents_of_another_architecture_are_not_shared_out() -> None:
+    with pytest.raises(UsageError, match=r"only topk .* not those of batch_topk") as error:
+        TopKShard.of(BatchTopK.random(32, 8, 3, seed=0), Ranks(0, 2))
+    assert "\n" not in str(error.value)
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from lmmsae_eval.sae.step import (
     variance,
 )
 from lmmsae_eval.sae.topk import TopK
-from lmmsae_eval.sae.twin import autograd_gradients
+from lmmsae_eval.sae.twin import TwinTrainer, autograd_gradients
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -182,6 +182,31 @@ def test_decoder_rows_keep_unit_norm() -> None:
     for seed in range(5):
         trainer.step(tokens(torch.float32, seed), 1e-2)
     torch.testing.assert_close(trainer.sae.W_dec.norm(dim=1), torch.ones(N))
+
+
+def sparse_sums(n_tokens: int, seed: int) -> Tensor:
+    """Of 40 fixed atoms, so that there is something to learn."""
+    atoms = torch.randn(40, D, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n_tokens, 40, generator=generator, dtype=torch.float64).pow(12) @ atoms
+
+
+def test_500_steps_without_autograd_end_where_those_of_its_twin_end() -> None:
+    """Held-out FVU and dead latents, without AuxK and with it."""
+    held_out = sparse_sums(400, 1000)
+    for auxk in (None, AuxK(1 / 32, 4)):
+        ends = []
+        for kind in (TopKTrainer, TwinTrainer):
+            start = TopK.random(64, D, 4, 0, sparse_sums(100, 0).mean(0))
+            trainer = kind(start, 5e-3, auxk, dead_after=2000)
+            for step in range(500):
+                trainer.step(sparse_sums(64, step), 5e-3)
+            missed = trainer.sae.reconstruct(held_out) - held_out
+            ends.append((missed.pow(2).sum() / variance(held_out), trainer.dead))
+        (ours, dead), (twins, dead_of_twin) = ends
+        assert ours < 0.3
+        torch.testing.assert_close(ours, twins, rtol=1e-9, atol=0.0)
+        assert torch.equal(dead, dead_of_twin)
 
 
 def test_a_batch_of_equal_tokens_does_not_blow_up() -> None:

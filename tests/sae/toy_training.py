@@ -22,6 +22,8 @@ from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.learner import Learner, new_learner
 from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
 from lmmsae_eval.sae.recipe import Recipe
+from lmmsae_eval.sae.shard import whole
+from lmmsae_eval.sae.step import AuxK
 from lmmsae_eval.sae.train import train
 from lmmsae_eval.sae.trainer import Trainer
 from torch import Tensor
@@ -113,10 +115,10 @@ def global_batch(step: int) -> list[Tensor]:
     return [3 + torch.randn(n, D, generator=generator, dtype=torch.float64) for n in sizes]
 
 
-def double_learner(ranks: Ranks, **change: Any) -> Learner:
+def double_learner(ranks: Ranks, shards: Ranks = ALONE, **change: Any) -> Learner:
     settings: dict[str, Any] = {"n_latents": 32, "k": 3, "lr": 1e-2, "dead_after": 200}
     recipe = Recipe(**(settings | change))
-    return new_learner(recipe, torch.full((D,), 3.0, dtype=torch.float64), ranks)
+    return new_learner(recipe, torch.full((D,), 3.0, dtype=torch.float64), ranks, shards)
 
 
 def double_steps(learner: Learner, parts_of: Any, steps: int = 20) -> list[Tensor]:
@@ -124,6 +126,54 @@ def double_steps(learner: Learner, parts_of: Any, steps: int = 20) -> list[Tenso
         x = parts_of(step)
         learner.step(x, torch.full((len(x),), TokenKind.TEXT, dtype=torch.int8), 1e-2)
     return list(learner.trainer.sae.tensors)
+
+
+SHARDED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "pieces": {"accumulate": 3, "clip": 1e-2},
+    "without auxk": {"auxk_alpha": 0.0},
+    "k is a shard": {"k": 16},
+    "dead on one rank": {"dead_after": 50},
+    "dead on both": {"dead_after": 50},
+}
+"""Recipes that shards are to learn as one process does."""
+DEAD = {"dead on one rank": [1, 2, 3, 8, 9], "dead on both": [0, 17, 20, 21, 22, 30]}
+"""Latents that begin with their ReLU shut."""
+
+
+def sharded_steps(name: str, shards: Ranks) -> tuple[list[Tensor], dict[str, float]]:
+    """The weights after 20 steps, and what is measured in one more."""
+    learner = double_learner(ALONE, shards, **SHARDED[name])
+    if name in DEAD:
+        bias = learner.trainer.sae.b_enc
+        mine = [i - shards.rank * len(bias) for i in DEAD[name]]
+        bias[[i for i in mine if 0 <= i < len(bias)]] = -9.0
+        learner.trainer.auxk = AuxK(0.5, 4)
+    double_steps(learner, lambda step: torch.cat(global_batch(step)))
+    x = torch.cat(global_batch(20))
+    kinds = torch.full((len(x),), TokenKind.TEXT, dtype=torch.int8)
+    measured = learner.measure(x, kinds, learner.step(x, kinds, 0.0))
+    return list(whole(learner.trainer.sae).tensors), measured
+
+
+def _stopped_then_on(out: Path, ranks: Ranks) -> None:
+    """Latents shared out, stopped in a step on every rank at once, and gone on with."""
+    original, steps = Trainer.step, 0
+
+    def step(self: Trainer[Any], x: Tensor, lr: float) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps > 17 * LAYERS:
+            raise KeyboardInterrupt
+        return original(self, x, lr)
+
+    Trainer.step = step
+    try:
+        toy_train(out, ranks, distribute="latents", checkpoint_every=5)
+    except KeyboardInterrupt:
+        assert list((out / "checkpoint").glob("*rank1-of-2*"))
+    Trainer.step = original
+    toy_train(out, ranks, distribute="latents", checkpoint_every=5)
 
 
 def _as_ranks(out: Path) -> None:
@@ -139,6 +189,12 @@ def _as_ranks(out: Path) -> None:
         toy_train(out / "data", ranks)
         toy_train(out / "layers", ranks, distribute="layers")
         toy_train(out / "cached", ranks, distribute="layers", cache=out / "cache")
+        for name in SHARDED:
+            learned = sharded_steps(name, ranks)
+            torch.save(learned, out / f"shard {name}{ranks.rank}.pt")
+        toy_train(out / "latents", ranks, distribute="latents")
+        toy_train(out / "cached latents", ranks, distribute="latents", cache=out / "cache")
+        _stopped_then_on(out / "stopped", ranks)
 
 
 def main() -> None:
