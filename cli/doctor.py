@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from .options import json_option, print_json
+from ..errors import UsageError
+from .options import json_option, loading_of, loading_options, print_json
 
 PACKAGES = (
     "torch",
@@ -33,11 +34,19 @@ GROUPS = ("lmmsae_eval.tasks", "lmmsae_eval.testbeds")
 
 
 @click.command("doctor")
-@click.option("-m", "--model", metavar="REF", help="Also load this model and ask it something.")
+@click.option("-m", "--model", metavar="REF", help="Say whether this model will work.")
+@click.option("--ask", is_flag=True, help="Load its weights too and ask it something.")
+@loading_options
 @json_option
-def command(model: str | None, as_json: bool) -> None:
-    """Say what is installed, which device is used, which keys are set (never their values)."""
-    found = {
+def command(model: str | None, ask: bool, as_json: bool, **options: Any) -> None:
+    """Say what is installed, which device is used, which keys are set (never their values).
+
+    A model is looked at without its weights: its blocks, image tokens, chat template, memory.
+    """
+    loading = loading_of(options)
+    if model is None and (ask or loading):
+        raise UsageError("--ask and how to load are about a model; name one with --model")
+    found: dict[str, Any] = {
         "packages": {name: _version(name) for name in PACKAGES},
         "device": _device(),
         "keys set": {name: bool(os.environ.get(name)) for name in KEYS},
@@ -45,7 +54,10 @@ def command(model: str | None, as_json: bool) -> None:
         "cache": _cache(),
     }
     if model:
-        found["model"] = _model(model)
+        from ..sae.examination import asked, examined
+
+        answered = asked(model, **loading) if ask else {}
+        found["model"] = {**examined(model, **loading), **answered}
     if as_json:
         print_json(found)
     else:
@@ -79,33 +91,17 @@ def _cache() -> dict[str, Any]:
     }
 
 
-def _model(ref: str) -> dict[str, Any]:
-    """Loads the model, finds its blocks, asks one question without a picture."""
-    from ..sae.lmm import Prompt
-    from ..sae.load import load_lmm
-
-    lmm = load_lmm(ref)
-    answer = lmm.generate(lmm.prepare([Prompt("is there a boat ?")]), max_new_tokens=4)
-    first, last = lmm.hookpoint(1), lmm.hookpoint(lmm.n_layers)
-    return {
-        "name": lmm.name,
-        "identity": lmm.identity,
-        "layers": lmm.n_layers,
-        "d_model": lmm.d_model,
-        "first block": f"{first} at {first.module}",
-        "last block": f"{last} at {last.module}",
-        "answer": answer[0],
-    }
-
-
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any], indent: str = "") -> None:
     from .table import printable
 
     for title, value in found.items():
-        click.echo(title)
-        items = value.items() if isinstance(value, dict) else ((name, "") for name in value)
-        for name, item in items:
-            click.echo(f"  {name:<18} {printable(_words(item))}".rstrip())
+        if isinstance(value, dict):
+            click.echo(f"{indent}{title}")
+            _print(value, indent + "  ")
+        elif isinstance(value, list):
+            click.echo("\n".join([indent + title, *(f"{indent}  {printable(v)}" for v in value)]))
+        else:
+            click.echo(f"{indent}{title:<18} {printable(_words(value))}".rstrip())
 
 
 def _words(item: object) -> str:

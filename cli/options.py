@@ -92,6 +92,39 @@ def model_option(command: CommandT, more: str = "") -> CommandT:
     )(command)
 
 
+def loading_options(command: CommandT) -> CommandT:
+    """How a model's weights are loaded, for commands that load one."""
+    for option in (
+        click.option(
+            "--image-tokens",
+            type=click.Choice(["all", "base", "tile", "squash"]),
+            help="Which image tokens count: also those of tiles, the base grid's, the tiles', or "
+            "the base grid's of a squashed picture, as in the paper.  [default: all]",
+        ),
+        click.option(
+            "--load-in", type=click.Choice(["4bit", "8bit"]), help="Needs bitsandbytes."
+        ),
+        click.option(
+            "--device",
+            metavar="DEVICE",
+            help="cpu, cuda, cuda:1, or auto: spread over all.  [default: cuda if there is one]",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="[default: float32 on a CPU, bfloat16 elsewhere]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def loading_of(options: dict[str, Any]) -> dict[str, Any]:
+    """What was said of them, taken out of a command's options."""
+    said = {name: options.pop(name) for name in ("dtype", "device", "load_in", "image_tokens")}
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def layers_option(command: CommandT) -> CommandT:
     return click.option(
         "-l",

@@ -21,6 +21,8 @@ from .options import (
     count_or_share,
     json_option,
     layers_option,
+    loading_of,
+    loading_options,
     model_option,
     output_option,
     progress_option,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 )
 @layers_option
 @partial(model_option, more=" Images and questions are the testbed's.")
+@loading_options
 @click.option(
     "--judge",
     metavar="REF",
@@ -143,7 +146,7 @@ def command(
     """
     tasks = options["tasks"] = list(options["tasks"])
     options |= {"saes": list(saes) or None, "layers": list(layers) or None, "seed": seed}
-    options["params"] = _params(segmenter, tasks)
+    options |= {"params": _params(segmenter, tasks), "loading": loading_of(options)}
     if dry_run:
         print_plan(options, output_dir, judge_price, repeats, as_json=as_json)
         return

@@ -10,7 +10,14 @@ import click
 
 from ..errors import UsageError
 from ..harness.progress import progress_for
-from .options import SAES, layers_option, model_option, progress_option
+from .options import (
+    SAES,
+    layers_option,
+    loading_of,
+    loading_options,
+    model_option,
+    progress_option,
+)
 
 if TYPE_CHECKING:
     from ..sae.distributed import Ranks
@@ -49,6 +56,7 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 @click.command("train")
 @model_option
+@loading_options
 @layers_option
 @click.option(
     "--images",
@@ -164,12 +172,13 @@ def command(
     Killed and typed again it goes on where it was. Started by torchrun, its processes train
     together.
     """
+    loading = loading_of(options)
     prompts, data = _prompts(model, images, seed or 0)
     from ..sae.distributed import joined
 
     with joined() as ranks:
         options |= {"data": data, "seed": seed}
-        folders = _train(model, layers, prompts, ranks, progress, options)
+        folders = _train(model, layers, prompts, ranks, progress, options, loading)
         for folder in folders if ranks.rank == 0 else ():
             click.echo(folder)
 
@@ -181,13 +190,14 @@ def _train(
     ranks: Ranks,
     progress: Literal["auto", "rich", "plain", "none"],
     options: dict[str, Any],
+    loading: dict[str, Any],
 ) -> list[Path]:
     shown = progress_for(progress if ranks.rank == 0 else "none")
     shown.say(f"{model}: loading")
     from ..sae.load import load_lmm
     from ..sae.train import train
 
-    lmm = load_lmm(model)
+    lmm = load_lmm(model, **loading)
     hookpoints = [lmm.hookpoint(layer) for layer in layers or _testbed(model).default_hookpoints]
     return train(lmm, prompts, hookpoints, ranks=ranks, progress=shown, **options)
 

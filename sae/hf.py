@@ -10,14 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
-from .blocks import decoder_blocks
+from .blocks import decoder_blocks, pixels_enter_once
 from .hooks import Prefix, Stop, hooked, recorded, replayed
+from .inputs import ImageView, Inputs
 from .lmm import Batch, Hook, Hookpoint, NotInModelError, Prompt, TokenKind, resolve_hookpoint
-from .places import image_boxes
 
-# What a processor may return beside the model's own inputs.
-_NOT_FOR_MODEL = ("token_type_ids",)
 # One beam: a hook sees the rows of its batch. Sampling's settings are unset: they'd be warned of.
 _GREEDY: dict[str, Any] = {
     "do_sample": False,
@@ -29,48 +26,39 @@ _GREEDY: dict[str, Any] = {
 class TransformersLMM:
     """An LMM from a transformers model and its processor. Prompts are padded on the left."""
 
-    def __init__(self, model: Any, processor: Any, name: str, identity: str) -> None:
+    def __init__(
+        self, model: Any, processor: Any, name: str, identity: str, view: ImageView = "all"
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.processor = processor
         self.name = name
         self.identity = identity
         self._blocks = decoder_blocks(model)
         self._paths = list(self._blocks)
-        text_config = model.config.get_text_config(decoder=True)
         self.n_layers = len(self._blocks)
-        self.d_model = int(text_config.hidden_size)
-        self._image_token = _image_token_id(model.config, processor)
-        self._accepts = set(inspect.signature(model.forward).parameters)
+        self.d_model = int(model.config.get_text_config(decoder=True).hidden_size)
+        parameters = inspect.signature(model.forward).parameters
+        self._accepts = set(parameters)
+        self.inputs = Inputs(model.config, processor, name, self._accepts, view)
         self._own_positions = any(hasattr(part, "get_rope_index") for part in model.modules())
-        processor.tokenizer.padding_side = "left"
+        self._pixels_enter_once = pixels_enter_once(model)
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+        """Where inputs go: the first device of a model that is spread over several."""
+        return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
     def hookpoint(self, ref: str | int) -> Hookpoint:
         return resolve_hookpoint(ref, self._paths, self.name)
 
     def prepare(self, prompts: Sequence[Prompt]) -> Batch:
-        if not prompts:
-            raise ValueError("a batch needs at least one prompt")
-        images = [prompt.image.convert("RGB") for prompt in prompts if prompt.image is not None]
-        texts = [self._chat(prompt) + prompt.answer for prompt in prompts]
-        bos = self.processor.tokenizer.bos_token
-        encoded = self.processor(
-            text=texts,
-            images=images or None,
-            padding=True,
-            return_tensors="pt",
-            add_special_tokens=not (bos and texts[0].startswith(bos)),
-        )
-        inputs = {k: v.to(self.device) for k, v in encoded.items() if k not in _NOT_FOR_MODEL}
+        batch = self.inputs.prepare(prompts)
+        device = self.device
+        inputs = {name: value.to(device) for name, value in batch.inputs.items()}
         inputs.update(self._positions(inputs["attention_mask"]))
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        kinds = self._kinds(inputs["input_ids"], inputs["attention_mask"])
-        self._mark_answers(kinds, prompts)
-        return Batch(inputs, kinds, image_boxes(prompts, self.processor, kinds))
+        return Batch(inputs, batch.kinds.to(device), batch.boxes)
 
     def forward(
         self,
@@ -110,6 +98,8 @@ class TransformersLMM:
         if known is None or known.index > first:
             return batch.inputs
         stack.enter_context(replayed(blocks, known))
+        if not self._pixels_enter_once:
+            return batch.inputs
         # Nobody looks at the images again: the blocks that did are skipped.
         return {k: v for k, v in batch.inputs.items() if k != "pixel_values"}
 
@@ -135,35 +125,11 @@ class TransformersLMM:
             f"{word!r} is not one entry of the vocabulary of {self.name}; choose another word"
         )
 
-    def _chat(self, prompt: Prompt) -> str:
-        content = [{"type": "image"}] if prompt.image is not None else []
-        content.append({"type": "text", "text": prompt.text})
-        turn = [{"role": "user", "content": content}]
-        if getattr(self.processor, "chat_template", None) is None:
-            raise UsageError(f"{self.name} has no chat template; save one with its processor")
-        return self.processor.apply_chat_template(turn, add_generation_prompt=True)  # type: ignore[no-any-return]
-
     def _positions(self, mask: Tensor) -> dict[str, Tensor]:
         """Positions counted from each row's first real token, so that padding changes nothing."""
         if "position_ids" not in self._accepts or self._own_positions:
             return {}
         return {"position_ids": (mask.cumsum(1) - 1).clamp_min(0)}
-
-    def _kinds(self, ids: Tensor, mask: Tensor) -> Tensor:
-        kinds = torch.full_like(ids, TokenKind.TEXT, dtype=torch.int8)
-        kinds[ids == self._image_token] = TokenKind.IMAGE
-        bos = self.processor.tokenizer.bos_token_id
-        if bos is not None:
-            kinds[ids == bos] = TokenKind.BOS
-        kinds[mask == 0] = TokenKind.PAD
-        return kinds
-
-    def _mark_answers(self, kinds: Tensor, prompts: Sequence[Prompt]) -> None:
-        """An answer is the end of its row: prompts are padded on the left."""
-        for row, prompt in zip(kinds, prompts, strict=True):
-            if prompt.answer:
-                ids = self.processor.tokenizer.encode(prompt.answer, add_special_tokens=False)
-                row[len(row) - len(ids) :] = TokenKind.ANSWER
 
 
 class _StepViews:
@@ -180,17 +146,3 @@ class _StepViews:
             kinds = self._prefill.kinds.new_full((x.shape[0], 1), TokenKind.ANSWER)
             self._decoded = Batch({}, kinds, self._prefill.boxes)
         return self._decoded
-
-
-def _image_token_id(config: Any, processor: Any) -> int:
-    for holder, field in (
-        (config, "image_token_id"),
-        (config, "image_token_index"),
-        (processor, "image_token_id"),
-    ):
-        value = getattr(holder, field, None)
-        if value is not None:
-            return int(value)
-    raise UsageError(
-        f"{type(processor).__name__} names no image token; this model family is not supported yet"
-    )

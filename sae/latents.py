@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import UsageError
 from .batching import Batches
-from .lmm import LMM, Batch, Prompt, TokenKind
+from .image_tokens import WITH_BOX
+from .lmm import LMM, Batch, Prompt
 from .progress import Progress, Quiet
 from .residual import capture
 from .sae import TrainedSae
@@ -108,5 +109,5 @@ def _split(active: Active, counts: Tensor) -> list[Active]:
 
 
 def _image_tokens(batch: Batch) -> Tensor:
-    """Image tokens that have a place, and so a box."""
-    return torch.isin(batch.kinds, batch.kinds.new_tensor([TokenKind.IMAGE, TokenKind.TILE]))
+    """Image tokens that have a box, separators left out."""
+    return torch.isin(batch.kinds, batch.kinds.new_tensor(WITH_BOX))

@@ -37,6 +37,10 @@ class TokenKind(IntEnum):
     """An image token without a place: newline, tile separator."""
     ANSWER = 6
     """A token of the answer: decoded, or brought along by the prompt."""
+    QUERY = 7
+    """An image token that looks nowhere in particular: a Q-Former's query, or of a layout that
+    nobody has described.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Batch:
     """`(batch, tokens)` int8 of `TokenKind`."""
     boxes: Sequence[Tensor]
     """Per prompt `(n_image_tokens, 4)` float: x0, y0, x1, y1 in pixels of the original image, in
-    the order of that row's IMAGE and TILE tokens.
+    the order of that row's IMAGE, TILE and QUERY tokens; a QUERY's box is empty (all 0).
     """
     extra: dict[str, Any] = field(default_factory=dict)
     """What a particular LMM wants to carry along."""
@@ -105,10 +109,17 @@ def resolve_hookpoint(ref: str | int, modules: Sequence[str], model: str) -> Hoo
     return Hookpoint(f"model.layers.{index}", index, modules[index])
 
 
+# Families and releases wrap the decoder differently; what is published says no more than a path of
+# theirs. A vision tower's blocks are never meant.
+_PUBLISHED = re.compile(
+    r"(?:(?:model|language_model|text_model|decoder|transformer)\.)*(?:layers|h)\.(\d+)"
+)
+
+
 def _block_index(ref: str | int, modules: Sequence[str]) -> int | None:
     if isinstance(ref, str) and ref in modules:
         return list(modules).index(ref)
-    published = re.fullmatch(r"(?:model\.)?layers\.(\d+)", str(ref))
+    published = _PUBLISHED.fullmatch(str(ref))
     if published:
         index = int(published[1])
     elif re.fullmatch(r"\d+", str(ref)):

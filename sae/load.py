@@ -11,72 +11,101 @@ from typing import TYPE_CHECKING, Any
 
 from ..digests import known_sha256
 from ..errors import UsageError
+from .loading import LoadIn, Loading
 
 if TYPE_CHECKING:
     import torch
 
+    from .inputs import ImageView
     from .lmm import LMM
 
 _BY_NAME = {"testbed": "..testbed.provider", "testbed:planted": "..testbed.planted"}
+EMBEDDED = frozenset(_BY_NAME)
+"""References that mean a model within the package, whatever folders there are."""
 _HASHED = (".safetensors", ".bin", ".pt", ".json", ".jinja", ".model", ".txt")
 
 
 def load_lmm(
-    ref: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ref: str | Path,
+    device: str | torch.device | Mapping[str, Any] | None = None,
+    dtype: str | torch.dtype | None = None,
+    *,
+    load_in: LoadIn | None = None,
+    image_tokens: ImageView = "all",
 ) -> LMM:
     """`testbed`, `testbed:planted`, a folder, or a hub id `owner/name[@revision]`.
 
-    On a CPU the default dtype is float32: half precision is slower there. Raises `UsageError` in
-    one line for a missing folder, an unknown id and weights that can't be read.
+    Args:
+        device: where to; `auto`, or a mapping from modules to devices, spreads it over what there
+            is and needs accelerate.
+        dtype: `float32`, `bfloat16`, `float16` or torch's. On a CPU the default is float32: half
+            precision is slower there; elsewhere bfloat16.
+        load_in: `4bit` or `8bit` weights, which need bitsandbytes.
+        image_tokens: which of them count as such, see `ImageView`.
+
+    Raises `UsageError` in one line for a missing folder or package, an unknown id and weights that
+    can't be read.
     """
+    options = Loading(device, dtype, load_in, image_tokens)
     if str(ref) in _BY_NAME:
+        options.refuse_any(str(ref))
         lmm: LMM = import_module(_BY_NAME[str(ref)], __package__).load_lmm()
         return lmm
     folder = Path(ref).expanduser()
     if folder.is_dir():
-        return _load(str(folder), None, folder.name, folder_identity(folder), device, dtype)
+        return _load(str(folder), None, folder.name, folder_identity(folder), options)
+    model_id, revision = hub_id(ref)
+    return _load(model_id, revision, str(ref), None, options)
+
+
+def hub_id(ref: str | Path) -> tuple[str, str | None]:
+    """`owner/name` and the revision, if any. Raises `UsageError` for what is no hub id."""
     model_id, _, revision = str(ref).partition("@")
     if model_id.count("/") != 1 or model_id.startswith((".", "/", "~")):
         raise UsageError(
             f"no model folder at {ref}; give a folder, a hub id owner/name[@revision], or 'testbed'"
         )
-    return _load(model_id, revision or None, str(ref), None, device, dtype)
+    return model_id, revision or None
 
 
 def _load(
-    source: str,
-    revision: str | None,
-    name: str,
-    identity: str | None,
-    device: str | torch.device | None,
-    dtype: torch.dtype | None,
+    source: str, revision: str | None, name: str, identity: str | None, options: Loading
 ) -> LMM:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
 
     from .hf import TransformersLMM
+    from .processors import load_processor
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+    settings = options.settings()
+    with readable(source):
+        processor = load_processor(source, revision)
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            source,
+            revision=revision,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **settings,
+        )
+    _refuse_made_up_weights(source, found)
+    commit = getattr(model.config, "_commit_hash", None)
+    identity = identity or (str(commit) if commit else hub_identity(source, revision))
+    if "device_map" not in settings:
+        model = model.to(options.one_device)
+    return TransformersLMM(model, processor, name, identity + options.suffix, options.image_tokens)
+
+
+@contextmanager
+def readable(source: str) -> Iterator[None]:
+    """What transformers says about files that it can't read, in one line."""
+    from safetensors import SafetensorError
+
     try:
         with no_chatter():
-            processor = AutoProcessor.from_pretrained(source, revision=revision)
-            model, found = AutoModelForImageTextToText.from_pretrained(
-                source,
-                revision=revision,
-                dtype=dtype,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+            yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         # ImportError and RuntimeError: a processor that needs torchvision, weights beyond memory.
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"can't load a model from {source}: {reason}") from error
-    _refuse_made_up_weights(source, found)
-    commit = getattr(model.config, "_commit_hash", None)
-    identity = identity or (str(commit) if commit else hub_identity(source, revision))
-    return TransformersLMM(model.to(device), processor, name, identity)
 
 
 def weights_identity(ref: str) -> str:

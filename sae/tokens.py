@@ -30,7 +30,7 @@ TokenSet = Literal["all", "image", "text", "question", "generated", "last"]
 is the end of the sequence: of the prompt on the prefill, then each decoded token in its turn.
 """
 
-_IMAGE = (TokenKind.IMAGE, TokenKind.TILE, TokenKind.SEPARATOR)
+_IMAGE = (TokenKind.IMAGE, TokenKind.TILE, TokenKind.SEPARATOR, TokenKind.QUERY)
 _KINDS: dict[str, tuple[TokenKind, ...]] = {
     "all": (TokenKind.TEXT, TokenKind.ANSWER, *_IMAGE),
     "image": _IMAGE,

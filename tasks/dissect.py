@@ -17,6 +17,7 @@ from .features.dissection import (
     save_overlaps,
 )
 from .features.imageset import fingerprint
+from .features.masks import NO_PLACE
 from .features.plots import by_concept, by_layer
 from .features.study import living, refuse_unknown
 from .features.tables import mean_rows, weighted_rows
@@ -79,6 +80,8 @@ class Dissect(Task["Subject"]):
             yield from _samples(one, place)
 
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> Sequence[Outcome]:
+        if not all(one.search.has_places for one in living(context)):
+            return [Outcome.unscorable(NO_PLACE) for _ in samples]
         overlaps = _overlaps(context)
         vocabulary = context.subject.score.vocabulary
         labels = list(vocabulary)

@@ -27,7 +27,7 @@ def run_options(run: Run) -> dict[str, Any]:
     if not document.get("config"):
         raise UsageError(f"{run.path} keeps no options; it was not made by `lmmsae-eval run`")
     given = {**document["config"], **{key: document.get(key) for key in _OUTSIDE_CONFIG}}
-    given |= _segmenter(given)
+    given |= {**given.pop("loading", {}), **_segmenter(given)}
     named = {_FLAGS.get(key, key): value for key, value in given.items()}
     return {key: value for key, value in named.items() if value not in (None, [], {}, ())}
 

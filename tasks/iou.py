@@ -19,7 +19,7 @@ from .features.clip_scores import (
     wrong_labels,
 )
 from .features.grounded_sam import GroundedSam
-from .features.masks import best_tokens, iou, rolled, token_mask
+from .features.masks import NO_PLACE, best_tokens, iou, rolled, token_mask
 from .features.plots import by_concept, by_layer
 from .features.segment import ExactMasks
 from .features.study import refuse_unknown, studies
@@ -123,6 +123,8 @@ class Iou(Task["Subject"]):
     def _overlap(self, item: IouItem, context: Context[Subject]) -> Outcome:
         if item.label is None:
             return Outcome.unscorable(item.reason or "no explanation")
+        if not item.study.score.has_places:
+            return Outcome.unscorable(NO_PLACE, label=item.label)
         images = context.subject.score
         pairs = list(item.study.masked(item.latent, item.group, images.size))
         if not pairs:

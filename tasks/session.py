@@ -52,6 +52,8 @@ class Request:
     saes: Sequence[str | Path] = ()
     layers: Sequence[Layer] = ()
     model: str = DEFAULT_WORLD
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    """How the model is loaded, where that differs from the default: arguments of `load_lmm`."""
     judge: str | None = None
     protocol: str = "strict"
     seed: int = 0
@@ -84,6 +86,7 @@ class Request:
             "judge": self.judge,
             "protocol": self.protocol,
             "params": {task: dict(params) for task, params in self.params.items()},
+            **({"loading": _words(self.loading)} if self.loading else {}),
         }
 
 
@@ -93,6 +96,7 @@ def run(
     saes: Sequence[str | Path] | str | Path | None = None,
     layers: Sequence[Layer] | None = None,
     model: str = DEFAULT_WORLD,
+    loading: Mapping[str, Any] | None = None,
     judge: str | None = None,
     protocol: str = "strict",
     output_dir: str | Path = "runs",
@@ -114,6 +118,7 @@ def run(
         layers,
         params,
         model=str(model),
+        loading=loading or {},
         judge=judge,
         protocol=protocol,
         seed=seed,
@@ -128,6 +133,11 @@ def run(
     folder = _writable(Path(output_dir))
     subject = open_subject(request, client, shown)
     return execute(_plan(request, chosen, subject, client, transcript, folder, shown), shown)
+
+
+def _words(loading: Mapping[str, Any]) -> dict[str, str]:
+    """As it would be typed."""
+    return {name: str(value).removeprefix("torch.") for name, value in loading.items()}
 
 
 def _listed(value: Any) -> list[Any]:
@@ -185,7 +195,9 @@ def open_subject(request: Request, client: ChatClient | None, progress: Progress
             f"{request.model}"
         )
     provider: Provider = TESTBEDS.get(request.model if embedded else DEFAULT_WORLD)()
-    lmm = provider.load_lmm() if embedded else _load_lmm(request.model)
+    # An embedded model is loaded in one way: where another is asked for, load_lmm refuses.
+    plain = embedded and not request.loading
+    lmm = provider.load_lmm() if plain else _load_lmm(request.model, request.loading)
     if request.saes:
         trained = load_saes(lmm, request.saes, request.layers)
     else:
@@ -201,10 +213,10 @@ def open_subject(request: Request, client: ChatClient | None, progress: Progress
     return with_controls(subject, ArtefactStore(cache_root()))
 
 
-def _load_lmm(ref: str) -> LMM:
+def _load_lmm(ref: str, loading: Mapping[str, Any]) -> LMM:
     from ..sae.load import load_lmm
 
-    return load_lmm(ref)
+    return load_lmm(ref, **loading)
 
 
 def load_saes(

@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from .masks import has_place
 from .selection import Entries, Floats, Gallery, Selector, TokenStore, random_deciles
 from .stream import Chunk, stream
 
@@ -58,6 +59,11 @@ class Survey:
     def rate(self) -> npt.NDArray[np.float64]:
         """Share of image tokens on which each latent is active."""
         return np.asarray(self.fired_tokens / max(self.n_tokens, 1))
+
+    @property
+    def has_places(self) -> bool:
+        """Whether image tokens look at parts of the image: a Q-Former's queries do not."""
+        return any(has_place(boxes) for boxes in self.layouts)
 
     def boxes(self, image: int) -> Boxes:
         """Boxes of one image's tokens."""

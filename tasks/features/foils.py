@@ -92,8 +92,9 @@ class _Foils:
             explanation = attribute_edited(label, self._vocabulary, rng)
         elif kind == "neighbour":
             shown = self._near.get(latent, -1)
-        if explanation is None or shown < 0 or (kind == "moved" and said.concept == "scene"):
-            # A scene is everywhere: wherever its mask moves, the explanation stays true.
+        # A scene is everywhere: wherever its mask moves, the explanation stays true.
+        everywhere = said.concept == "scene" or not self._study.score.has_places
+        if explanation is None or shown < 0 or (kind == "moved" and everywhere):
             return None
         return Item(self._study, latent, kind, explanation, shown)
 

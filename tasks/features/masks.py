@@ -66,6 +66,22 @@ def unpacked(text: str, size: tuple[int, int]) -> Mask:
     return bits.reshape(height, width).astype(np.bool_)
 
 
+NO_PLACE = "the model's image tokens look at no part of the image in particular"
+"""Why a latent of such a model has no mask to score."""
+
+
+def has_place(boxes: Boxes) -> bool:
+    """Whether any token looks somewhere: a Q-Former's queries have empty boxes."""
+    return bool(np.any(boxes))
+
+
+def shown_mask(boxes: Boxes, tokens: npt.NDArray[np.integer], size: tuple[int, int]) -> Mask:
+    """What to show of an image: the pixels of some tokens, or all where tokens have no place."""
+    if has_place(boxes):
+        return token_mask(boxes, tokens, size)
+    return np.ones((size[1], size[0]), np.bool_)
+
+
 def rolled(mask: Mask, rng: np.random.Generator) -> Mask:
     """The same mask somewhere else, wrapped around the border: equal area and shape, another place.
 

@@ -25,7 +25,7 @@ from .exemplars import (
 )
 from .explain import Explanation, SelfExplainer, load_explanations, save_explanations
 from .imageset import fingerprint
-from .masks import Mask, dimmed, token_mask
+from .masks import Mask, dimmed, shown_mask
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -84,7 +84,8 @@ class Study:
     def masked(
         self, latent: int, split: Split, size: tuple[int, int]
     ) -> Iterator[tuple[int, Mask]]:
-        """Images of a group, best first, each with the pixels of the latent's active tokens.
+        """Images of a group, best first, each with the pixels of the latent's active tokens (all
+        pixels where tokens have no place).
 
         Yields (index within the image set, mask).
         """
@@ -93,7 +94,7 @@ class Study:
         for slot in range(gallery.count(latent)):
             image = int(gallery.images[latent, slot])
             tokens, _ = gallery.active(latent, slot)
-            yield image, token_mask(survey.boxes(image), tokens, size)
+            yield image, shown_mask(survey.boxes(image), tokens, size)
 
 
 def living(context: Context[Subject]) -> list[Living]:
@@ -224,7 +225,7 @@ def _exemplars(
     dims = []
     for slot in range(survey.top.count(latent)):
         index = int(survey.top.images[latent, slot])
-        mask = token_mask(survey.boxes(index), survey.top.active(latent, slot)[0], size)
+        mask = shown_mask(survey.boxes(index), survey.top.active(latent, slot)[0], size)
         dims.append(dimmed(images(index), mask))
     return dims
 

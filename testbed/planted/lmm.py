@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...sae.lmm import Batch, Hook, Hookpoint, NotInModelError, Prompt, TokenKind, resolve_hookpoint
-from ...sae.places import grid_boxes
+from ...sae.places.views import grid_boxes
 from ..images import REVISION
 from ..world.labels import PRIORS, VOCABULARY
 from ..world.render import GRID

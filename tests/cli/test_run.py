@@ -165,7 +165,7 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
     type_command(
         *("run", "-t", "iou,clip", "--tasks", "halluc,iou", "-l", "2,model.layers.4", "-s", "a"),
         *("--sae", "b", "--limit", "0.5", "--seed", "3", "--output_dir", "x", "--judge", "y"),
-        *("--segmenter", "d+s"),
+        *("--segmenter", "d+s", "--dtype", "bfloat16", "--image-tokens", "base"),
     )
 
     assert asked.pop("progress")
@@ -175,6 +175,7 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         "saes": ["a", "b"],
         "layers": [2, "model.layers.4"],
         "model": "testbed",
+        "loading": {"dtype": "bfloat16", "image_tokens": "base"},
         "judge": "y",
         "protocol": "strict",
         "output_dir": Path("x"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lmmsae_eval.sae.lmm import Prompt, TokenKind
-from lmmsae_eval.sae.places import grid_boxes, image_boxes
+from lmmsae_eval.sae.places.single import single_view
+from lmmsae_eval.sae.places.views import placed
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessorPil, LlavaImageProcessorPil
@@ -31,10 +30,7 @@ PROCESSORS = {
 
 
 def boxes_of(image_processor: Any, size: tuple[int, int], n_tokens: int = GRID * GRID) -> Tensor:
-    kinds = torch.full((1, n_tokens + 2), TokenKind.IMAGE)
-    kinds[:, [0, -1]] = TokenKind.TEXT
-    prompt = Prompt("", Image.new("RGB", size))
-    return image_boxes([prompt], SimpleNamespace(image_processor=image_processor), kinds)[0]
+    return placed(single_view(image_processor, *size, n_tokens)).boxes
 
 
 def patches(image_processor: Any, picture: np.ndarray) -> Tensor:
@@ -87,18 +83,3 @@ def test_the_grid_takes_the_shape_of_what_the_tower_sees() -> None:
     boxes = boxes_of(wide, (100, 100), n_tokens=12 * 24)
     torch.testing.assert_close(boxes[0], torch.tensor([0, 0, 100 / 24, 100 / 12]))
     torch.testing.assert_close(boxes[24], torch.tensor([0, 100 / 12, 100 / 24, 200 / 12]))
-
-
-def test_boxes_are_in_reading_order() -> None:
-    assert grid_boxes((0, 0, 4, 2), 2, 2).tolist() == [
-        [0, 0, 2, 1],
-        [2, 0, 4, 1],
-        [0, 1, 2, 2],
-        [2, 1, 4, 2],
-    ]
-
-
-def test_a_prompt_without_an_image_has_no_boxes() -> None:
-    kinds = torch.full((1, 5), TokenKind.TEXT)
-    [boxes] = image_boxes([Prompt("hi")], SimpleNamespace(image_processor=None), kinds)
-    assert boxes.shape == (0, 4)
