@@ -49,13 +49,15 @@ class Values:
 
 def question_detail(question: Question) -> dict[str, str | bool | None]:
     """What of a question a sample line keeps: enough to score it without the question set."""
-    return {
+    detail = {
         "item": question.id,
         "visual_input": question.record["visual_input"],
         "gt": question.gt,
         "kind": question.kind,
         "topic": question.topic,
     }
+    named = question.record.get("pair")
+    return detail | {"pair": named} if named else detail
 
 
 def read_answer(line: Line) -> Answered | None:
@@ -81,6 +83,7 @@ def _question(detail: Mapping[str, str | bool | None]) -> Question:
         "gt_answer": "1" if detail["gt"] else "0",
         "kind": _text(detail["kind"]),
         "topic": _text(detail["topic"]),
+        "pair": _text(detail.get("pair")),
     }
     return Question(record)
 
