@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     help="SAEs: a folder or a hub id[@revision]; repeatable.  [default: trained here, then kept]",
 )
 @layers_option
-@partial(model_option, more=" Images and questions are the testbed's.")
+@partial(model_option, more=" Images are the testbed's, and so are questions.")
 @click.option(
     "--judge",
     metavar="REF",
@@ -82,6 +82,17 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where explanations are true, for iou: 'exact' masks of the images, or DETECTOR+SAM, a "
     "GroundingDINO and a SAM, hub ids or folders; 'released' is the paper's pair.",
+)
+@click.option(
+    "--questions",
+    metavar="REF",
+    help="For halluc: hallusionbench, pope, amber (see `lmmsae-eval data`), or a JSON file in the "
+    "HallusionBench schema.  [default: the testbed's]",
+)
+@click.option(
+    "--images",
+    metavar="PATH",
+    help="The images of --questions: a folder, or a zip or tar archive.",
 )
 @click.option(
     "--limit",

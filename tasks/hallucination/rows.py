@@ -15,6 +15,7 @@ from ...harness.statistics import (
 from ...harness.task import Line, MetricRow
 from .arms import RECONSTRUCTION, STEERED, STEERED_REPLACE
 from .benchmark import NO, YES, BenchmarkScores, score
+from .classification import by_class
 from .scoring import (
     Answered,
     Answers,
@@ -94,6 +95,7 @@ def state_rows(cell: Cell, arm: Answers) -> Iterator[MetricRow]:
     yield _auroc_row(cell, arm)
     yield cell.mean("yes_rate", yes_rate(arm))
     yield from _benchmark_rows(cell, arm)
+    yield from _class_rows(cell, arm)
     for kind in sorted({a.question.kind for a in arm.values()}):
         for metric, said in (("wrong_yes", YES), ("wrong_no", NO)):
             values = wrong_answers(arm, kind, said)
@@ -137,6 +139,14 @@ def _benchmark_rows(cell: Cell, arm: Answers) -> Iterator[MetricRow]:
     )
     for metric in ("aacc", "facc", "qacc"):
         yield cell.number(metric, getattr(found, metric), found.n)
+
+
+def _class_rows(cell: Cell, arm: Answers) -> Iterator[MetricRow]:
+    """POPE's and AMBER's own numbers."""
+    for kind, found in by_class(arm):
+        for metric in ("precision", "recall", "f1"):
+            row = cell.number(metric, getattr(found, metric), found.n)
+            yield replace(row, concept=kind)
 
 
 def oracle_rows(base: Answers) -> Iterator[MetricRow]:
