@@ -1,4 +1,4 @@
-"""`lmmsae-eval data get|ls|score`."""
+"""`lmmsae-eval data get|ls|score|export`."""
 
 from __future__ import annotations
 
@@ -103,6 +103,25 @@ def score_(file: Path, questions: Path | None, scorings: tuple[str, ...], as_jso
     _print_scored(found)
     if said.not_asked:
         click.echo(f"{said.not_asked} questions have no reply and are left out", err=True)
+
+
+@command.command("export")
+@click.argument("ref", metavar="REF")
+@click.option("--images", metavar="PATH", help="A folder or an archive.  [default: as fetched]")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The task's folder.",
+)
+def export_(ref: str, images: str | None, out: Path) -> None:
+    """Write hallusionbench, or a file of its schema, as an offline task of lm-eval."""
+    from ..tasks.benchmarks.lm_eval_task import TASK, export_task
+    from ..tasks.benchmarks.opening import open_questions
+
+    file = export_task(open_questions(ref, images), out)
+    click.echo(f"task {TASK} at {file}: give lm-eval its folder as --include_path")
 
 
 def _tell(got: Got, where: str) -> None:

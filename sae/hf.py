@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -123,6 +123,24 @@ class TransformersLMM:
         answers = tokens[:, batch.kinds.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def attach(self, hooks: Mapping[Hookpoint, Hook]) -> Callable[[], None]:
+        """Hooks that act on whoever calls the model, other libraries too, until the returned
+        function is called. Prompts must come as token ids.
+        """
+        views: list[Batch] = []
+
+        def watch(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+            mask = kwargs.get("attention_mask")
+            known = torch.ones_like(ids) if mask is None else mask[:, -ids.shape[1] :]
+            views[:] = [Batch({}, self._kinds(ids, known), [])]
+
+        stack = ExitStack()
+        handle = self.model.register_forward_pre_hook(watch, with_kwargs=True)
+        stack.callback(handle.remove)
+        stack.enter_context(hooked(self._blocks, hooks, lambda x: views[0]))
+        return stack.close
 
     def token_id(self, word: str) -> int:
         tokenizer = self.processor.tokenizer

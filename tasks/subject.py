@@ -68,7 +68,7 @@ class Subject:
     make_judge: Callable[[], ChatClient] | None = field(default=None, repr=False)
     make_explainer: Callable[[], ChatClient] | None = field(default=None, repr=False)
     """None: the LMM under study explains itself from highlighted images."""
-    own_questions: Callable[[Literal["dev", "test"]], QuestionSet] | None = field(
+    own_questions: Callable[[Literal["dev", "test", "all"]], QuestionSet] | None = field(
         default=None, repr=False
     )
     """The user's or a published set's, by split; None: the provider's."""
@@ -102,6 +102,11 @@ class Subject:
     def test_questions(self) -> QuestionSet:
         """Yes/no questions of other image families."""
         return (self.own_questions or self.provider.questions)("test")
+
+    @cached_property
+    def all_questions(self) -> QuestionSet:
+        """Both halves: what cross-fitting makes its own folds of."""
+        return (self.own_questions or self.provider.questions)("all")
 
     @cached_property
     def clip_folder(self) -> Path:

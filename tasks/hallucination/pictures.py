@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ...harness.task import Card, Line, MetricRow, Plot
 from .arms import RANDOM, RECONSTRUCTION, STEERED, STEERED_GLOBAL, STEERED_REPLACE, UNTOUCHED
 from .benchmark import NO, YES
+from .controls import DOSES
 from .questions import Question, Record
 from .rows import OFFSET_BEST, OFFSET_MATCHED, OFFSET_TOPIC, PRIOR, RANDOM_MEAN
 from .scoring import Answered, by_item
@@ -130,11 +131,32 @@ def arm_plots(rows: Sequence[MetricRow]) -> Iterator[Plot]:
     net = [_point(r, r.arm, r.hookpoint) for r in overall if r.metric == "net"]
     yield Plot("Net change of accuracy by arm", "bars", "arm", "net", net)
     yield Plot("Corrected against broken", "scatter", "broken", "corrected", _tradeoff(overall))
+    yield from _dose_plots(overall_doses(rows))
     prior = [r for r in rows if r.metric == "net" and r.concept == PRIOR]
     kept = {*_PLOTTED, OFFSET_BEST, OFFSET_TOPIC}
     points = [_point(r, r.arm, r.hookpoint or "any") for r in prior if r.arm in kept]
     yield Plot("Net on prior items by arm", "bars", "arm", "net", points)
     yield Plot("Wrong answers by kind", "bars", "kind", "share wrong", _wrong(rows))
+
+
+def overall_doses(rows: Sequence[MetricRow]) -> list[tuple[float, MetricRow]]:
+    """Rows of the steered arm and of its doses, with the dose; empty without dose arms."""
+    doses = {**DOSES, STEERED: 1.0}
+    found = [(doses[r.arm], r) for r in rows if r.concept is None and r.arm in doses]
+    return found if any(r.arm != STEERED for _, r in found) else []
+
+
+def _dose_plots(dosed: Sequence[tuple[float, MetricRow]]) -> Iterator[Plot]:
+    """How the answers follow the strength, and what a correction costs along the way."""
+    if not dosed:
+        return
+    net = [_point(r, dose, r.hookpoint) for dose, r in dosed if r.metric == "net"]
+    hookpoints = dict.fromkeys(r.hookpoint for _, r in dosed)
+    net += [{"x": 0.0, "y": 0.0, "series": hookpoint} for hookpoint in hookpoints]
+    net.sort(key=lambda point: (str(point["series"]), point["x"]))
+    yield Plot("Dose and response", "lines", "dose (1 is the chosen strength)", "net", net)
+    pareto = _tradeoff([r for _, r in dosed])
+    yield Plot("Pareto: corrected against broken by dose", "scatter", "broken", "corrected", pareto)
 
 
 def _point(row: MetricRow, x: object, series: str | None) -> dict[str, object]:

@@ -126,6 +126,12 @@ def split_families(
     )
 
 
+def fold_families(questions: Iterable[Question], n: int) -> dict[str, int]:
+    """Each family's fold, 0 to n - 1: the same in every run, and all folds about as large."""
+    families = sorted({q.family for q in questions}, key=lambda f: _rank(0, f))
+    return {family: place % n for place, family in enumerate(families)}
+
+
 def take_families(questions: Sequence[Question], n: int | None, seed: int = 0) -> list[Question]:
     """About `n` questions in their order: whole families, drawn by seed until `n` is reached."""
     if n is None or n >= len(questions):

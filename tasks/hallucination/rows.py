@@ -47,7 +47,17 @@ _CHANGES: Mapping[str, Callable[[Answers, Answers], Values]] = {
     "regression": regression,
     "net": net,
 }
-SIGNED = {"net", "net_over_random", "net_over_offset", "effect"}
+SIGNED = {
+    "net",
+    "net_over_random",
+    "net_over_matched",
+    "net_over_offset",
+    "effect",
+    "pda_gain",
+    "unrelated_net",
+    "reliance_gap",
+    "patch_shift",
+}
 """Means that may be below 0; the others are of 0..1."""
 
 
@@ -158,14 +168,16 @@ def oracle_rows(base: Answers) -> Iterator[MetricRow]:
         yield prior_row(cell, base, shift(on_prior(base)))
 
 
-def random_rows(cell: Cell, base: Answers, draws: Mapping[str, Answers]) -> Iterator[MetricRow]:
+def random_rows(
+    cell: Cell, base: Answers, draws: Mapping[str, Answers], mean: str = RANDOM_MEAN
+) -> Iterator[MetricRow]:
     """Each draw, and their mean as one arm."""
     for arm, answers in draws.items():
         for metric, values in _CHANGES.items():
             yield replace(cell, arm=arm).mean(metric, values(base, answers))
     for metric, values in _CHANGES.items():
         pooled = _pooled([values(base, answers) for answers in draws.values()])
-        yield replace(cell, arm=RANDOM_MEAN).mean(metric, pooled)
+        yield replace(cell, arm=mean).mean(metric, pooled)
 
 
 def _pooled(draws: Sequence[Values]) -> Values:
@@ -182,17 +194,19 @@ def contrast_rows(
 ) -> Iterator[MetricRow]:
     """The steered arm against its controls, item by item."""
     if draws:
-        yield cell.mean("net_over_random", _over_random(base, steered, draws))
-        yield cell.number("net_over_random_p", _empirical_p(base, steered, draws), len(draws))
+        yield cell.mean("net_over_random", over_draws(steered, draws))
+        yield cell.number("net_over_random_p", empirical_p(base, steered, draws), len(draws))
     yield cell.mean("net_over_offset", net(offset, steered))
 
 
-def _over_random(base: Answers, steered: Answers, draws: Mapping[str, Answers]) -> Values:
+def over_draws(steered: Answers, draws: Mapping[str, Answers]) -> Values:
+    """The steered arm minus every draw, item by item."""
     differences = [net(draw, steered) for draw in draws.values()]
     return replace(_pooled(differences), n_total=sum(d.n_total for d in differences))
 
 
-def _empirical_p(base: Answers, steered: Answers, draws: Mapping[str, Answers]) -> float:
+def empirical_p(base: Answers, steered: Answers, draws: Mapping[str, Answers]) -> float:
+    """The share of draws at least as good as the steered arm, itself counted among them."""
     observed = net(base, steered).mean or 0.0
     as_good = sum((net(base, draw).mean or 0.0) >= observed for draw in draws.values())
     return (1 + as_good) / (1 + len(draws))
@@ -205,16 +219,18 @@ def effect_row(cell: Cell, arms: Mapping[str, Answers]) -> Iterator[MetricRow]:
         yield replace(cell, arm=STEERED_REPLACE).mean("effect", values)
 
 
-def selection_rows(cell: Cell, line: Line, base: Answers, steered: Answers) -> Iterator[MetricRow]:
-    """How many edits were tried, and how much better they looked on dev than they are."""
-    scores = line["scores"]
+def selection_rows(
+    cell: Cell, lines: Sequence[Line], base: Answers, steered: Answers
+) -> Iterator[MetricRow]:
+    """How many edits were tried over all folds, and how much better they looked on dev."""
     main = replace(cell, arm=STEERED)
     for metric in ("n_tried", "n_screened"):
-        yield main.number(metric, scores[metric], 1)
+        yield main.number(metric, sum(line["scores"][metric] for line in lines), len(lines))
     for metric, values in (("correction", correction), ("regression", regression)):
         test = values(base, steered).mean
-        if f"dev_{metric}" in scores and test is not None:
-            yield main.number(f"optimism_{metric}", scores[f"dev_{metric}"] - test, 1)
+        dev = [x["scores"][f"dev_{metric}"] for x in lines if f"dev_{metric}" in x["scores"]]
+        if dev and test is not None:
+            yield main.number(f"optimism_{metric}", sum(dev) / len(dev) - test, len(dev))
 
 
 def with_nulls(rows: Sequence[MetricRow]) -> list[MetricRow]:

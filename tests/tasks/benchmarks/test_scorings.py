@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmmsae_eval.tasks.benchmarks.diagnosis import Cause, code, diagnose, shares
 from lmmsae_eval.tasks.benchmarks.scorings import SCORINGS, score_by
@@ -223,6 +223,7 @@ def test_without_its_figure_0_a_wrong_answer_has_no_cause():
     assert shares([None]).language is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["yes", "no", None]), min_size=3, max_size=3))
 def test_the_code_of_an_answer_is_right_wrong_or_unclear(answers):
     for one, answer in zip(BOLIVIA, answers, strict=True):
