@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .find import find_run
 from .options import json_option, print_json
 from .table import print_table
 
 if TYPE_CHECKING:
     from ..tasks.benchmarks.getting import Got
+    from ..tasks.benchmarks.predictions import Predictions
     from ..tasks.benchmarks.scorings import Scored
 
 _FEW = 5
@@ -78,24 +80,26 @@ def ls(as_json: bool) -> None:
     type=click.Choice(["paper", "lmms_eval", "vlmevalkit"]),
     help="By whose rules; repeatable.  [default: all three]",
 )
+@click.option("--arm", default="untouched", show_default=True, help="Of a run.")
+@click.option("--hookpoint", metavar="NAME", help="Of a run whose arm is at several.")
 @json_option
-def score_(file: Path, questions: Path | None, scorings: tuple[str, ...], as_json: bool) -> None:
+def score_(
+    file: Path,
+    questions: Path | None,
+    scorings: tuple[str, ...],
+    arm: str,
+    hookpoint: str | None,
+    as_json: bool,
+) -> None:
     """HallusionBench's published aggregates from a file of replies, by three harnesses' rules.
 
     FILE is a JSON list or JSON lines, each with the question's keys (or `id`) and the reply in
-    `model_prediction`. Replies are parsed to yes or no; what is neither is counted apart.
+    `model_prediction`; or the folder of a run of halluc. Replies are parsed to yes or no; what is
+    neither is counted apart.
     """
-    from ..tasks.benchmarks.predictions import read_predictions
-    from ..tasks.benchmarks.published import HALLUSIONBENCH, data_root
-    from ..tasks.benchmarks.reading import read_file, read_published
     from ..tasks.benchmarks.scorings import SCORINGS, score_by
 
-    records = (
-        read_file(questions)
-        if questions
-        else read_published(HALLUSIONBENCH, data_root() / HALLUSIONBENCH.name)
-    )
-    said = read_predictions(file, records)
+    said = _predictions(file, questions, arm, hookpoint)
     found = [score_by(name, said.records, said.answers) for name in scorings or SCORINGS]
     if as_json:
         print_json({"not_asked": said.not_asked, "scorings": [asdict(each) for each in found]})
@@ -146,6 +150,20 @@ def _row(name: str) -> dict[str, object]:
     there = got.n_figures - len(got.missing)
     images = f"{there}/{got.n_figures}"
     return row | {"questions": got.n_questions, "images": images, "place": str(got.folder)}
+
+
+def _predictions(
+    file: Path, questions: Path | None, arm: str, hookpoint: str | None
+) -> Predictions:
+    from ..tasks.benchmarks.predictions import predictions_of_run, read_predictions
+    from ..tasks.benchmarks.published import HALLUSIONBENCH, data_root
+    from ..tasks.benchmarks.reading import read_file, read_published
+
+    if file.is_dir():
+        return predictions_of_run(find_run(str(file)), arm, hookpoint)
+    if questions is not None:
+        return read_predictions(file, read_file(questions))
+    return read_predictions(file, read_published(HALLUSIONBENCH, data_root() / HALLUSIONBENCH.name))
 
 
 def _print_scored(found: Sequence[Scored]) -> None:

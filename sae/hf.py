@@ -133,8 +133,11 @@ class TransformersLMM:
         def watch(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
             ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
             mask = kwargs.get("attention_mask")
-            known = torch.ones_like(ids) if mask is None else mask[:, -ids.shape[1] :]
-            views[:] = [Batch({}, self._kinds(ids, known), [])]
+            decoding = mask is not None and mask.shape[1] > ids.shape[1]
+            kinds = torch.full_like(ids, TokenKind.ANSWER, dtype=torch.int8)
+            if not decoding:
+                kinds = self._kinds(ids, torch.ones_like(ids) if mask is None else mask)
+            views[:] = [Batch({}, kinds, [])]
 
         stack = ExitStack()
         handle = self.model.register_forward_pre_hook(watch, with_kwargs=True)

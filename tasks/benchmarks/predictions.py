@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UsageError
 from ..hallucination.benchmark import parse_answer
 from ..hallucination.questions import KEYS, Question, Record
+from ..hallucination.scoring import by_item
+
+if TYPE_CHECKING:
+    from ...harness.rundir import Run
 
 REPLY = "model_prediction"
 """The upstream name of the reply's field."""
@@ -47,6 +51,22 @@ def read_predictions(path: Path, questions: Sequence[Record]) -> Predictions:
     asked = [(record, replies[key]) for key, record in known.items() if key in replies]
     answers = [parse_answer(reply) for _, reply in asked]
     return Predictions([record for record, _ in asked], answers, len(known) - len(asked))
+
+
+def predictions_of_run(run: Run, arm: str, layer: str | None = None) -> Predictions:
+    """The answers that a run of `halluc` got under an arm, at a hookpoint where it has several.
+
+    Raises `UsageError` when there is no such arm, or more than one place that has it.
+    """
+    lines = [line for line in run.lines("halluc") if line["arm"] == arm]
+    places = dict.fromkeys(line["hookpoint"] for line in lines)
+    chosen = [line for line in lines if layer is None or line["hookpoint"] == layer]
+    if not chosen or (layer is None and len(places) > 1):
+        there = ", ".join(str(place) for place in places) or "no place"
+        raise UsageError(f"{run.id} has arm {arm!r} at {there}; choose with --arm and --hookpoint")
+    answers = list(by_item(chosen).values())
+    broken = len(chosen) - len(answers)
+    return Predictions([a.question.record for a in answers], [a.answer for a in answers], broken)
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MATCHED = "matched"
 """Prefix of draws of live latents matched in firing rate and mean activation: `matched_00`, ..."""
-DIRECTION = "random_direction"
+DIRECTION = "gaussian_direction"
 PERMUTED = "permuted_decoder"
 OPPOSITE = "opposite_sign"
 SHUFFLED = "shuffled_items"

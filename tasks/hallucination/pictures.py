@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CARDS_EACH = 6
 """Cards of each verdict at each hookpoint."""
+NAMED = {"VS/map/9/question0": "the paper's Bolivia example"}
+"""Pairs that are shown whatever became of them."""
 _SHOWN = (UNTOUCHED, STEERED, STEERED_REPLACE, STEERED_GLOBAL, RECONSTRUCTION, f"{RANDOM}_00")
 _PLOTTED = (
     STEERED,
@@ -42,7 +44,8 @@ def family_cards(
         arms: dict[str, Mapping[str, Answered]] = {UNTOUCHED: base}
         for arm in _SHOWN[1:]:
             arms[arm] = by_item(x for x in lines if x["hookpoint"] == hookpoint and x["arm"] == arm)
-        yield from _hookpoint_cards(hookpoint, arms, questions, image_for)
+        edits = _edits(x for x in lines if x["hookpoint"] == hookpoint)
+        yield from _hookpoint_cards(hookpoint, arms, questions, image_for, edits)
 
 
 def _hookpoint_cards(
@@ -50,13 +53,28 @@ def _hookpoint_cards(
     arms: Arms,
     questions: Mapping[str, Question],
     image_for: Callable[[Record], Image | None],
+    edits: Mapping[str, str],
 ) -> Iterator[Card]:
     shown: dict[str, int] = {}
     for pair in _pairs(questions.values()):
-        verdict = _verdict(pair, arms)
-        if verdict is not None and shown.get(verdict, 0) < CARDS_EACH:
+        named = NAMED.get(pair[0].pair)
+        verdict = _verdict(pair, arms) or ("right" if named else None)
+        if verdict is not None and (named or shown.get(verdict, 0) < CARDS_EACH):
             shown[verdict] = shown.get(verdict, 0) + 1
-            yield _card(hookpoint, verdict, pair, arms, image_for)
+            card = _card(hookpoint, verdict, pair, arms, image_for)
+            card.text = {**card.text, "features": edits.get(pair[0].topic, "none")}
+            card.tags = {**card.tags, **({"case": named} if named else {})}
+            yield card
+
+
+def _edits(lines: Iterable[Line]) -> dict[str, str]:
+    """By topic, what was done to which latents, fold by fold where there are several."""
+    said: dict[str, list[str]] = {}
+    for line in lines:
+        for topic, edit in line["detail"].get("edits", {}).items():
+            latents = ", ".join(str(latent) for latent in edit["latents"])
+            said.setdefault(topic, []).append(f"latents {latents} times {edit['scale']:g}")
+    return {topic: "; ".join(dict.fromkeys(texts)) for topic, texts in said.items()}
 
 
 def _pairs(questions: Iterable[Question]) -> list[list[Question]]:

@@ -64,7 +64,8 @@ def probe(active: Tensor, strength: Tensor, wrong: Tensor) -> Tensor:
     y = torch.where(wrong, 1.0, -1.0)
     y = y - y.mean()
     kernel = x @ x.T / x.shape[1]
-    return x.T @ torch.linalg.solve(kernel + _RIDGE * torch.eye(len(y)), y)
+    weights: Tensor = x.T @ torch.linalg.solve(kernel + _RIDGE * torch.eye(len(y)), y)
+    return weights
 
 
 _RULES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

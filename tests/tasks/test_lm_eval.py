@@ -76,7 +76,7 @@ PROMPTS = [
 ]
 
 
-@pytest.mark.parametrize("splice", [Splice(), Splice("steered", (1, 2), -3.0)])
+@pytest.mark.parametrize("splice", [Splice(), Splice("steered", tuple(range(32)), -3.0)])
 def test_attached_hooks_do_to_any_caller_what_a_forward_with_hooks_does(own_lmm, splice):
     sae = sae_at(own_lmm)
     hooks = {sae.hookpoint: splice.hook(sae)}

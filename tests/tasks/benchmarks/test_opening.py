@@ -9,6 +9,8 @@ from lmmsae_eval.errors import UsageError
 from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.tasks.benchmarks.opening import open_questions
+from lmmsae_eval.tasks.benchmarks.predictions import predictions_of_run
+from lmmsae_eval.tasks.benchmarks.scorings import score_by
 from lmmsae_eval.tasks.hallucination.questions import RecordQuestions, read_questions
 from lmmsae_eval.tasks.session import run
 
@@ -52,7 +54,13 @@ def test_a_users_questions_and_folder_are_split_by_family_and_answered(folder, p
     assert value["correction", "main"] > 0.6  # half the families are few to choose from
     assert value["regression", "main"] == 0
     assert done.document["dataset"]["questions"]["n"] == len(planted.provider.test)
-    assert done.cards("halluc")
+    assert all("latents" in card["text"]["features"] for card in done.cards("halluc"))
+    said = predictions_of_run(done, "untouched")
+    assert score_by("paper", said.records, said.answers).overall["aacc"] == pytest.approx(
+        value["aacc", "untouched"]
+    )
+    with pytest.raises(UsageError, match="choose with --arm"):
+        predictions_of_run(done, "no_such_arm")
 
 
 def test_without_images_only_questions_that_need_none_are_asked(folder, planted):

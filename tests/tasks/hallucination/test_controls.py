@@ -121,6 +121,7 @@ def test_in_a_run_with_all_controls_none_does_what_the_planted_causes_do(planted
     assert net["tokens_text"] + net["tokens_image"] == pytest.approx(net["main"], abs=0.1)
     assert rows["net_over_matched", "main", None].ci_low > 0
     assert rows["net_over_matched_p", "main", None].value == pytest.approx(1 / 6)
+    assert rows["net_over_random_p", "main", None].value == pytest.approx(1 / 3)
     assert rows["net", "prompt", None].value == 0.0
     assert rows["accuracy", "vcd", None].n_total == rows["accuracy", "main", None].n_total
     assert rows["kl", "main", None].value >= 0
