@@ -40,10 +40,20 @@ def all_rows(lines: Sequence[Line]) -> list[MetricRow]:
         answers = by_item(line for line in lines if line["arm"] == arm)
         if answers:
             rows += _arm_rows(Cell(arm), base, answers)
-    for sae, hookpoint in _cells(lines):
+    cells = _cells(lines)
+    if len(cells) > 1:
+        rows += _tried_at_all(lines)
+    for sae, hookpoint in cells:
         here = [x for x in lines if (x["sae"], x["hookpoint"]) == (sae, hookpoint)]
         rows += with_nulls(list(_sae_rows(Cell(STEERED, sae, hookpoint), here, base)))
     return rows
+
+
+def _tried_at_all(lines: Sequence[Line]) -> Iterator[MetricRow]:
+    """Whoever takes the best layer of a run has had all layers' chances."""
+    done = [x["scores"] for x in lines if x["arm"] == SELECTION and x["status"] == "ok"]
+    for metric in ("n_tried", "n_screened"):
+        yield Cell(STEERED).number(metric, sum(scores[metric] for scores in done), len(done))
 
 
 def _cells(lines: Sequence[Line]) -> list[tuple[str | None, str | None]]:
