@@ -65,4 +65,5 @@ def added(deltas: Sequence[Tensor]) -> Hook:
 
 def _distance(real: Edit, x: Tensor, batch: Batch) -> Tensor:
     """`(batch, tokens, 1)`: 0 where nothing is edited."""
-    return torch.linalg.vector_norm(real.delta(x, batch), dim=-1, keepdim=True)
+    distance: Tensor = torch.linalg.vector_norm(real.delta(x, batch), dim=-1, keepdim=True)
+    return distance

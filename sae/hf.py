@@ -129,8 +129,12 @@ class TransformersLMM:
         function is called. Prompts must come as token ids.
         """
         views: list[Batch] = []
+        stack = ExitStack()
 
-        def watch(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        # The model holds this function, and so the stack: dropped, it would take the hooks along.
+        def watch(
+            module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], held: ExitStack = stack
+        ) -> None:
             ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
             mask = kwargs.get("attention_mask")
             decoding = mask is not None and mask.shape[1] > ids.shape[1]
@@ -139,7 +143,6 @@ class TransformersLMM:
                 kinds = self._kinds(ids, torch.ones_like(ids) if mask is None else mask)
             views[:] = [Batch({}, kinds, [])]
 
-        stack = ExitStack()
         handle = self.model.register_forward_pre_hook(watch, with_kwargs=True)
         stack.callback(handle.remove)
         stack.enter_context(hooked(self._blocks, hooks, lambda x: views[0]))
