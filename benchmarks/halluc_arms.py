@@ -1,7 +1,7 @@
 """1,000 questions under four arms at one frozen strength: the layers below the hookpoint run once.
 
-Prints seconds for the untouched model, the SAE, the steered model and a control, and how much of a
-whole forward each later arm costs. Run as `python benchmarks/halluc_arms.py [--n 1000]`.
+Prints processor seconds of the untouched model, the SAE, the steered model and a control, and how
+much of a whole forward each later arm costs. Run as `python benchmarks/halluc_arms.py [--n 1000]`.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def main() -> None:
     seconds = dict.fromkeys(ARMS, 0.0)
     for chunk in chunks(asked):
         for arm in ARMS:
-            start = time.perf_counter()
+            start = time.process_time()
             if arm == "untouched":
                 asker.ask(chunk)
             else:
                 batch = Asked(chunk, [plan] * len(chunk))
                 hooks = standard_hooks(arm, sae, batch, batch.edits, 0)
                 asker.ask(chunk, {hookpoint: hooks(range(len(chunk)))})
-            seconds[arm] += time.perf_counter() - start
+            seconds[arm] += time.process_time() - start
     for arm, spent in seconds.items():
         share = spent / seconds["untouched"]
         print(f"{arm:16} {spent:7.1f} s for {len(asked)} questions, {share:.2f} of untouched")
