@@ -238,6 +238,6 @@ def with_nulls(rows: Sequence[MetricRow]) -> list[MetricRow]:
     null = {r.metric: r.value for r in rows if r.arm == RANDOM_MEAN}
     steered = {STEERED, STEERED_REPLACE, "steered_global"}
     return [
-        replace(r, null=null.get(r.metric)) if r.arm in steered and r.concept is None else r
+        replace(r, null=null.get(r.metric, r.null)) if r.arm in steered and r.concept is None else r
         for r in rows
     ]

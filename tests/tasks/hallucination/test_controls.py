@@ -125,6 +125,7 @@ def test_in_a_run_with_all_controls_none_does_what_the_planted_causes_do(planted
     assert rows["net", "prompt", None].value == 0.0
     assert rows["accuracy", "vcd", None].n_total == rows["accuracy", "main", None].n_total
     assert rows["kl", "main", None].value >= 0
+    assert (rows["degenerate", "main", None].value, rows["degenerate", "main", None].null) == (0, 0)
     assert rows["better", "main", None].value == pytest.approx(net["main"])
     assert "of" in rows["worse", "main", None].note
     assert rows["unrelated_net", "main", None].value == 0.0
