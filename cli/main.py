@@ -34,6 +34,7 @@ SECTIONS = {
         "push": "Upload SAEs to the Hugging Face hub.",
     },
     "Maintain": {
+        "data": "Fetch other people's question sets; score replies to them.",
         "cache": "See or remove what is kept between runs.",
         "tasks": "Lock tasks' versions to their source.",
         "doctor": "Say what is installed and whether a model loads.",

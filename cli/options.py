@@ -101,9 +101,7 @@ def loading_options(command: CommandT) -> CommandT:
             help="Which image tokens count: also those of tiles, the base grid's, the tiles', or "
             "the base grid's of a squashed picture, as in the paper.  [default: all]",
         ),
-        click.option(
-            "--load-in", type=click.Choice(["4bit", "8bit"]), help="Needs bitsandbytes."
-        ),
+        click.option("--load-in", type=click.Choice(["4bit", "8bit"]), help="Needs bitsandbytes."),
         click.option(
             "--device",
             metavar="DEVICE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from ..harness.rundir import Run
 
 
+_STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution", "folds": 1}
+
+
 @click.command("run")
 @click.option(
     "-c",
@@ -67,7 +70,7 @@ if TYPE_CHECKING:
     help="SAEs: a folder or a hub id[@revision]; repeatable.  [default: trained here, then kept]",
 )
 @layers_option
-@partial(model_option, more=" Images and questions are the testbed's.")
+@partial(model_option, more=" Images are the testbed's, and so are questions.")
 @loading_options
 @click.option(
     "--judge",
@@ -85,6 +88,38 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where explanations are true, for iou: 'exact' masks of the images, or DETECTOR+SAM, a "
     "GroundingDINO and a SAM, hub ids or folders; 'released' is the paper's pair.",
+)
+@click.option(
+    "--questions",
+    metavar="REF",
+    help="For halluc: hallusionbench, pope, amber (see `lmmsae-eval data`), or a JSON file in the "
+    "HallusionBench schema.  [default: the testbed's]",
+)
+@click.option(
+    "--images",
+    metavar="PATH",
+    help="The images of --questions: a folder, or a zip or tar archive.",
+)
+@click.option(
+    "--controls",
+    type=click.Choice(["standard", "all"]),
+    default="standard",
+    show_default=True,
+    help="For halluc: all adds matched latents, doses, token sets, a dense vector, a prompt, VCD.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["attribution", "ssl", "save", "probe"]),
+    default="attribution",
+    show_default=True,
+    help="For halluc: what proposes features on the dev questions.",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="For halluc: from 2 on, cross-fitting; every family is tested with the others' choice.",
 )
 @click.option(
     "--limit",
@@ -146,7 +181,9 @@ def command(
     """
     tasks = options["tasks"] = list(options["tasks"])
     options |= {"saes": list(saes) or None, "layers": list(layers) or None, "seed": seed}
-    options |= {"params": _params(segmenter, tasks), "loading": loading_of(options)}
+    options["loading"] = loading_of(options)
+    steering = {name: options.pop(name) for name in _STEERING}
+    options["params"] = _params(chosen_params(segmenter, steering, tasks))
     if dry_run:
         print_plan(options, output_dir, judge_price, repeats, as_json=as_json)
         return
@@ -167,20 +204,39 @@ def command(
     publish(runs, leaderboard, as_json=as_json)
 
 
-def _params(segmenter: str, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Those of `--config`, and the segmenter by name and by its weights, so that others are another
-    run.
-    """
+def _params(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those of `--config`, and over them what other options mean for a task."""
     params = config_params(click.get_current_context())
+    for task, more in chosen.items():
+        params[task] = {**params.get(task, {}), **more}
+    return params
+
+
+def chosen_params(
+    segmenter: str, steering: Mapping[str, Any], tasks: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Per task what differs from the defaults: the defaults themselves make no other run."""
+    found = {"iou": _segmenter(segmenter, tasks), "halluc": _steering(steering, tasks)}
+    return {task: params for task, params in found.items() if params}
+
+
+def _segmenter(segmenter: str, tasks: Collection[str]) -> dict[str, Any]:
+    """The segmenter by name and by its weights, so that others are another run."""
     if segmenter == "exact":
-        return params
+        return {}
     if "iou" not in tasks:
         raise UsageError("--segmenter is for the task iou; add it to --tasks")
     from ..tasks.features.grounded_sam import RELEASED, GroundedSam
 
     ref = RELEASED if segmenter == "released" else segmenter
-    chosen = {"segmenter": {"ref": ref, "identity": GroundedSam(ref).identity}}
-    return {**params, "iou": {**params.get("iou", {}), **chosen}}
+    return {"segmenter": {"ref": ref, "identity": GroundedSam(ref).identity}}
+
+
+def _steering(chosen: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]:
+    changed = {name: value for name, value in chosen.items() if value != _STEERING[name]}
+    if changed and "halluc" not in tasks:
+        raise UsageError(f"--{min(changed)} is for the task halluc; add it to --tasks")
+    return changed
 
 
 def _typed() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -113,6 +113,30 @@ class TransformersLMM:
         answers = tokens[:, batch.kinds.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def attach(self, hooks: Mapping[Hookpoint, Hook]) -> Callable[[], None]:
+        """Hooks that act on whoever calls the model, other libraries too, until the returned
+        function is called. Prompts must come as token ids.
+        """
+        views: list[Batch] = []
+        stack = ExitStack()
+
+        # The model holds this function, and so the stack: dropped, it would take the hooks along.
+        def watch(
+            module: Any, args: Sequence[Any], kwargs: Mapping[str, Any], held: ExitStack = stack
+        ) -> None:
+            ids = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+            mask = kwargs.get("attention_mask")
+            decoding = mask is not None and mask.shape[1] > ids.shape[1]
+            kinds = torch.full_like(ids, TokenKind.ANSWER, dtype=torch.int8)
+            if not decoding:
+                kinds = self._kinds(ids, torch.ones_like(ids) if mask is None else mask)
+            views[:] = [Batch({}, kinds, [])]
+
+        handle = self.model.register_forward_pre_hook(watch, with_kwargs=True)
+        stack.callback(handle.remove)
+        stack.enter_context(hooked(self._blocks, hooks, lambda x: views[0]))
+        return stack.close
 
     def token_id(self, word: str) -> int:
         tokenizer = self.processor.tokenizer

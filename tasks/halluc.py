@@ -6,7 +6,7 @@ asked the same test questions. Metrics come from the stored lines alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +15,6 @@ from ..harness.task import (
     Card,
     Context,
     Line,
-    Metric,
     MetricRow,
     Outcome,
     Plot,
@@ -23,32 +22,22 @@ from ..harness.task import (
     Task,
     TaskSpec,
 )
-from .hallucination.arms import RANDOM, STEERED, UNTOUCHED, arm_names, run_arm
+from .hallucination.arms import UNTOUCHED
 from .hallucination.bench import Bench
-from .hallucination.rows import (
-    OFFSET_MATCHED,
-    Cell,
-    change_rows,
-    contrast_rows,
-    effect_row,
-    oracle_rows,
-    prior_row,
-    random_rows,
-    selection_rows,
-    state_rows,
-    with_nulls,
-)
-from .hallucination.scoring import by_item, question_detail, yes_matched_offset
+from .hallucination.metrics import METRICS
+from .hallucination.neutral import NEUTRAL, neutral_questions
+from .hallucination.questions import NO_FIGURE
+from .hallucination.running import arms_alone, arms_at_sae, replies
+from .hallucination.scoring import question_detail
+from .hallucination.table import SELECTION, all_rows
+from .hallucination.why import WHY, siblings
 from .subject import Subject
 
 if TYPE_CHECKING:
     from ..sae.topk import TrainedSae
     from .hallucination.asking import Reply
     from .hallucination.questions import Question
-    from .hallucination.scoring import Answered
-
-SELECTION = "selection"
-"""The arm of the one line per SAE that holds what was chosen."""
+    from .hallucination.why import Patch, Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,86 +47,7 @@ class _Ask:
     arm: str
     trained: TrainedSae | None
     question: Question | None
-
-
-def _share(name: str, title: str, text: str, up: bool | None, **more: Any) -> Metric:
-    return Metric(name, title, text, up, range=more.pop("range", (0.0, 1.0)), **more)
-
-
-_BOTH = (-1.0, 1.0)
-METRICS = (
-    _share("correction", "Corrected", "Wrong answers that become right.", True, headline=True),
-    _share("regression", "Broken", "Right answers that become wrong.", False, headline=True),
-    _share(
-        "net",
-        "Net",
-        "Change of accuracy: (1 - acc) x corrected - acc x broken.",
-        True,
-        range=_BOTH,
-        headline=True,
-    ),
-    _share("mcnemar_p", "McNemar p", "Exact p of fixed against broken; families ignored.", None),
-    _share(
-        "net_over_random",
-        "Net over random",
-        "Net minus the mean net of other live latents moved equally far.",
-        True,
-        range=_BOTH,
-        headline=True,
-    ),
-    _share(
-        "net_over_random_p",
-        "p over random",
-        "(1 + random draws at least as good) / (1 + random draws).",
-        None,
-    ),
-    _share(
-        "net_over_offset",
-        "Net over offset",
-        "Net minus that of a constant logit offset with the same yes rate.",
-        True,
-        range=_BOTH,
-        headline=True,
-    ),
-    _share(
-        "effect",
-        "Effect of the latents",
-        "Steered minus reconstruction alone: replace mode without the SAE's own damage.",
-        True,
-        range=_BOTH,
-    ),
-    _share("accuracy", "Accuracy", "Right answers among yes/no answers.", True),
-    _share(
-        "pda",
-        "Paired discrimination",
-        "Pairs of one question with true yes and true no whose margins are in order. Chance .5; "
-        "a constant offset can't change it.",
-        True,
-    ),
-    _share("auroc", "AUROC", "Of the yes/no margin on prior items, both directions pooled.", True),
-    _share("yes_rate", "Yes rate", "Share of yes among yes/no answers.", None),
-    _share("aacc", "aAcc", "HallusionBench accuracy by question.", True),
-    _share("facc", "fAcc", "HallusionBench accuracy by figure.", True),
-    _share("qacc", "qAcc", "HallusionBench accuracy by question pair.", True),
-    _share("wrong_yes", "Wrong yes", "Share answered yes where the truth is no, by kind.", False),
-    _share("wrong_no", "Wrong no", "Share answered no where the truth is yes, by kind.", False),
-    Metric("n_tried", "Edits tried", "(latents, strength) that were run on dev questions.", None),
-    Metric("n_screened", "Edits screened", "Those judged by attribution alone.", None),
-    _share(
-        "optimism_correction",
-        "Optimism, corrected",
-        "Corrected on dev minus corrected on test.",
-        None,
-        range=_BOTH,
-    ),
-    _share(
-        "optimism_regression",
-        "Optimism, broken",
-        "Broken on dev minus broken on test.",
-        None,
-        range=_BOTH,
-    ),
-)
+    fold: int = 0
 
 
 @register_task
@@ -161,42 +71,32 @@ class Halluc(Task[Subject]):
         bench = Bench.of(context)
         saes = _prefixed(context.subject.main_saes)
         for chunk in _aligned(bench.test, self.batch_size):
-            yield from _samples_of(chunk, UNTOUCHED, UNTOUCHED, None)
+            for arm in arms_alone(bench.options):
+                yield from _samples_of(chunk, arm, arm, None)
             for prefix, sae in saes:
-                for arm in arm_names(bench.options.random):
+                for arm in arms_at_sae(bench.options):
                     yield from _samples_of(chunk, f"{prefix}/{arm}", arm, sae)
         for prefix, sae in saes:
-            yield _sample(f"{prefix}/{SELECTION}", _Ask(SELECTION, sae, None), SELECTION)
+            yield from _aside_samples(bench, prefix, sae, self.batch_size)
+            for fold in range(len(bench.dev)):
+                name = f"{prefix}/{SELECTION}" + (f"/{fold}" if fold else "")
+                yield _sample(name, _Ask(SELECTION, sae, None, fold), SELECTION)
 
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> list[Outcome]:
         bench = Bench.of(context)
         outcomes: dict[str, Outcome] = {}
         for group in _groups(samples):
-            ask: _Ask = group[0].payload
-            if ask.question is None:
-                assert ask.trained is not None
-                outcomes[group[0].id] = _selection_outcome(bench, ask.trained)
-                continue
-            questions = [sample.payload.question for sample in group]
-            before = bench.asker.untouched(questions)
-            after = _replies(bench, ask, questions, context.seed)
-            for sample, was, now in zip(group, before, after, strict=True):
-                outcomes[sample.id] = _outcome(sample.payload, was, now)
+            outcomes |= _group_outcomes(bench, group)
         return [outcomes[sample.id] for sample in samples]
 
     def aggregate(self, lines: Sequence[Line]) -> list[MetricRow]:
-        base = by_item(line for line in lines if line["arm"] == UNTOUCHED)
-        rows = [*state_rows(Cell(UNTOUCHED), base), *oracle_rows(base)]
-        for sae, hookpoint in _cells(lines):
-            here = [x for x in lines if (x["sae"], x["hookpoint"]) == (sae, hookpoint)]
-            rows += with_nulls(list(_sae_rows(Cell(STEERED, sae, hookpoint), here, base)))
-        return rows
+        return all_rows(lines)
 
     def cards(self, lines: Sequence[Line], context: Context[Subject]) -> Iterable[Card]:
         from .hallucination.pictures import family_cards
 
-        questions = context.subject.test_questions
-        return family_cards(lines, {q.id: q for q in Bench.of(context).test}, questions.image_for)
+        bench = Bench.of(context)
+        return family_cards(lines, {q.id: q for q in bench.test}, bench.image_for)
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         from .hallucination.pictures import arm_plots
@@ -255,11 +155,46 @@ def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
     return list(groups.values())
 
 
-def _replies(bench: Bench, ask: _Ask, questions: Sequence[Question], seed: int) -> list[Reply]:
-    if ask.trained is None:
-        return bench.asker.untouched(questions)
-    plan = bench.selection(ask.trained).plan
-    return run_arm(ask.arm, bench.asker, ask.trained, plan, questions, seed)
+def _aside_samples(bench: Bench, prefix: str, sae: TrainedSae, size: int) -> Iterator[Sample]:
+    """What is no answer under an arm: descriptions, and why the untouched model was wrong."""
+    if bench.options.all_controls:
+        chosen = neutral_questions(bench.test)
+        yield from _samples_of(chosen, f"{prefix}/{NEUTRAL}", NEUTRAL, sae)
+        seen = [q for q in bench.test if q.record["visual_input"] != NO_FIGURE]
+        for chunk in _aligned(seen, size):
+            yield from _samples_of(chunk, f"{prefix}/{WHY}", WHY, sae)
+
+
+def _group_outcomes(bench: Bench, group: Sequence[Sample]) -> dict[str, Outcome]:
+    ask: _Ask = group[0].payload
+    if ask.arm == SELECTION:
+        return {sample.id: _selection_outcome(bench, sample.payload) for sample in group}
+    questions = [sample.payload.question for sample in group]
+    if ask.arm in _ASIDE:
+        found = _ASIDE[ask.arm](bench, ask, questions)
+        return {sample.id: outcome for sample, outcome in zip(group, found, strict=True)}
+    before = bench.asker.untouched(questions)
+    after = replies(bench, ask.arm, ask.trained, questions)
+    return {
+        sample.id: _outcome(sample.payload, was, now)
+        for sample, was, now in zip(group, before, after, strict=True)
+    }
+
+
+def _neutral_outcomes(bench: Bench, ask: _Ask, questions: Sequence[Question]) -> list[Outcome]:
+    assert ask.trained is not None
+    compared = bench.neutral.compare(ask.trained, bench.asked(ask.trained, questions))
+    return [
+        Outcome.ok(
+            {"kl": found.kl, "degenerate": float(found.degenerate)},
+            item=question.id,
+            was_degenerate=found.was_degenerate,
+            words=found.words,
+            was_words=found.was_words,
+            text=found.text,
+        )
+        for question, found in zip(questions, compared, strict=True)
+    ]
 
 
 def _outcome(ask: _Ask, before: Reply, after: Reply) -> Outcome:
@@ -277,8 +212,42 @@ def _outcome(ask: _Ask, before: Reply, after: Reply) -> Outcome:
     return Outcome.ok(scores, **detail, answer=after.answer)
 
 
-def _selection_outcome(bench: Bench, trained: TrainedSae) -> Outcome:
-    found = bench.selection(trained)
+def _why_outcomes(bench: Bench, ask: _Ask, questions: Sequence[Question]) -> list[Outcome]:
+    assert ask.trained is not None
+    splits = bench.why.splits(ask.trained, questions)
+    partners = siblings(bench.test)
+    paired = [q for q in questions if q.id in partners]
+    patches = bench.why.patches(ask.trained, paired, [partners[q.id] for q in paired])
+    patched = {q.id: patch for q, patch in zip(paired, patches, strict=True)}
+    return [
+        _why_outcome(q, split, patched.get(q.id))
+        for q, split in zip(questions, splits, strict=True)
+    ]
+
+
+def _why_outcome(question: Question, split: Split, patch: Patch | None) -> Outcome:
+    if split.image is None or split.question is None or split.template is None:
+        return Outcome.unscorable("no latent has any attribution", item=question.id)
+    scores = {
+        "reliance": split.image,
+        "share_question": split.question,
+        "share_template": split.template,
+        "share_error": split.error,
+    }
+    if patch is not None:
+        scores |= {"patch_shift": patch.shift, "patch_flip": float(patch.flipped)}
+    return Outcome.ok(scores, item=question.id)
+
+
+_ASIDE: Mapping[str, Callable[[Bench, _Ask, Sequence[Question]], list[Outcome]]] = {
+    NEUTRAL: _neutral_outcomes,
+    WHY: _why_outcomes,
+}
+
+
+def _selection_outcome(bench: Bench, ask: _Ask) -> Outcome:
+    assert ask.trained is not None
+    found = bench.selection(ask.trained, ask.fold)
     dev = {"dev_correction": found.dev.correction, "dev_regression": found.dev.regression}
     scores = {"n_tried": found.n_tried, "n_screened": found.n_screened, "dev_net": found.dev.net}
     return Outcome.ok(
@@ -294,33 +263,3 @@ def _selection_outcome(bench: Bench, trained: TrainedSae) -> Outcome:
 
 def _edit_document(edit: Any) -> dict[str, Any]:
     return {"latents": list(edit.latents), "scale": edit.scale}
-
-
-def _cells(lines: Sequence[Line]) -> list[tuple[str | None, str | None]]:
-    """SAEs with their hookpoints, in order."""
-    cells = {(line["sae"], line["hookpoint"]): None for line in lines if line["sae"] is not None}
-    return list(cells)
-
-
-def _sae_rows(
-    cell: Cell, lines: Sequence[Line], base: Mapping[str, Answered]
-) -> Iterator[MetricRow]:
-    by_arm: dict[str, list[Line]] = {}
-    for line in lines:
-        by_arm.setdefault(line["arm"], []).append(line)
-    selection = by_arm.pop(SELECTION, [])
-    arms = {arm: by_item(of_arm) for arm, of_arm in by_arm.items()}
-    draws = {arm: arms.pop(arm) for arm in list(arms) if arm.startswith(f"{RANDOM}_")}
-    steered = arms.get(STEERED, {})
-    arms[OFFSET_MATCHED] = yes_matched_offset(base, steered)
-    for arm, answers in arms.items():
-        of_arm_cell = Cell(arm, cell.sae, cell.hookpoint)
-        yield from change_rows(of_arm_cell, base, answers)
-        yield prior_row(of_arm_cell, base, answers)
-        yield from state_rows(of_arm_cell, answers)
-    yield from random_rows(cell, base, draws)
-    yield from contrast_rows(cell, base, steered, draws, arms[OFFSET_MATCHED])
-    yield from effect_row(cell, arms)
-    for line in selection:
-        if line["status"] == "ok":
-            yield from selection_rows(cell, line, base, steered)

@@ -18,6 +18,7 @@ from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
+from .benchmarks.opening import HALLUC, OpenedQuestions, asked_questions
 from .controls import with_controls
 from .sparsity import measured_l0
 from .subject import Provider, Subject
@@ -62,6 +63,10 @@ class Request:
     """Ids of the only samples to evaluate; empty is all."""
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Per task, what differs from its defaults."""
+    questions: str | None = None
+    """For halluc: a published set by name, or a file; None: the provider's."""
+    images: str | None = None
+    """Of those questions: a folder or an archive."""
 
     @classmethod
     def of(
@@ -87,6 +92,8 @@ class Request:
             "protocol": self.protocol,
             "params": {task: dict(params) for task, params in self.params.items()},
             **({"loading": _words(self.loading)} if self.loading else {}),
+            "questions": self.questions,
+            "images": self.images,
         }
 
 
@@ -104,6 +111,8 @@ def run(
     limit: Limit | None = None,
     samples: Sequence[str] = (),
     params: Mapping[str, Mapping[str, Any]] | None = None,
+    questions: str | Path | None = None,
+    images: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Evaluate SAEs of an LMM on tasks; the run is written to `output_dir / run_id`.
@@ -124,15 +133,21 @@ def run(
         seed=seed,
         limit=limit,
         samples=list(samples),
+        questions=None if questions is None else str(questions),
+        images=None if images is None else str(images),
     )
     shown = progress or SilentProgress()
     # What can be refused is refused before anything is trained.
     chosen = chosen_tasks(request)
+    asked = asked_questions(request.questions, request.images, request.tasks, shown)
     transcript = Transcript()
     client = _judge(request, transcript, shown)
     folder = _writable(Path(output_dir))
     subject = open_subject(request, client, shown)
-    return execute(_plan(request, chosen, subject, client, transcript, folder, shown), shown)
+    if asked is not None:
+        subject.own_questions = asked.questions
+    plan = _plan(request, chosen, subject, client, transcript, folder, shown, asked)
+    return execute(plan, shown)
 
 
 def _words(loading: Mapping[str, Any]) -> dict[str, str]:
@@ -271,9 +286,12 @@ def _plan(
     transcript: Transcript,
     folder: Path,
     progress: Progress,
+    asked: OpenedQuestions | None = None,
 ) -> Plan:
     judge = client.describe() if client else dict(LABEL_JUDGE)
     world = {"data": subject.provider.revision, "sample_seed": request.seed}
+    if asked is not None:
+        world["questions"] = asked.revision
     return Plan(
         tasks=_planned(request, tasks, subject, client.comparable() if client else judge, progress),
         directory=folder,
@@ -286,7 +304,7 @@ def _plan(
         comparability={"model": subject.lmm.identity, **world},
         model=_model_document(subject.lmm),
         saes=_sae_documents(subject),
-        dataset=_dataset_document(request, subject),
+        dataset=_dataset_document(request, subject, asked),
         judge=judge if client else {**judge, "note": LABEL_JUDGE_NOTE},
         config=request.document(),
         seed=request.seed,
@@ -308,11 +326,17 @@ def _planned(
     planned = []
     for task in tasks:
         name = task.spec.name
-        params = dict(request.params.get(name, {}))
+        params = _params(request, name)
         context = Context(subject, store, progress, request.protocol, request.seed, params)
         comparability = {"judge": judge} if name in _JUDGED else {}
         planned.append(PlannedTask(task, context, params, comparability))
     return planned
+
+
+def _params(request: Request, name: str) -> dict[str, Any]:
+    """All of the user's own questions are asked, where of the testbed's a part is enough."""
+    whole = {"n_test": None} if name == HALLUC and request.questions is not None else {}
+    return whole | dict(request.params.get(name, {}))
 
 
 def _model_document(lmm: LMM) -> dict[str, Any]:
@@ -345,8 +369,12 @@ def _sae_document(sae: TrainedSae) -> dict[str, Any]:
     }
 
 
-def _dataset_document(request: Request, subject: Subject) -> dict[str, Any]:
+def _dataset_document(
+    request: Request, subject: Subject, asked: OpenedQuestions | None
+) -> dict[str, Any]:
+    questions = {} if asked is None else {"questions": asked.document()}
     return {
+        **questions,
         "id": request.model if request.model in TESTBEDS.names() else DEFAULT_WORLD,
         "revision": subject.provider.revision,
         "n_search": subject.n_search,

@@ -68,6 +68,10 @@ class Subject:
     make_judge: Callable[[], ChatClient] | None = field(default=None, repr=False)
     make_explainer: Callable[[], ChatClient] | None = field(default=None, repr=False)
     """None: the LMM under study explains itself from highlighted images."""
+    own_questions: Callable[[Literal["dev", "test", "all"]], QuestionSet] | None = field(
+        default=None, repr=False
+    )
+    """The user's or a published set's, by split; None: the provider's."""
 
     @property
     def main_saes(self) -> list[TrainedSae]:
@@ -92,12 +96,17 @@ class Subject:
     @cached_property
     def dev_questions(self) -> QuestionSet:
         """Yes/no questions that features and strengths are chosen on."""
-        return self.provider.questions("dev")
+        return (self.own_questions or self.provider.questions)("dev")
 
     @cached_property
     def test_questions(self) -> QuestionSet:
         """Yes/no questions of other image families."""
-        return self.provider.questions("test")
+        return (self.own_questions or self.provider.questions)("test")
+
+    @cached_property
+    def all_questions(self) -> QuestionSet:
+        """Both halves: what cross-fitting makes its own folds of."""
+        return (self.own_questions or self.provider.questions)("all")
 
     @cached_property
     def clip_folder(self) -> Path:

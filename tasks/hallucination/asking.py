@@ -40,9 +40,15 @@ class Reply:
 class Asker:
     """Puts questions to one LMM. Prepared batches of the latest questions are kept."""
 
-    def __init__(self, lmm: LMM, questions: QuestionSet) -> None:
+    def __init__(
+        self,
+        lmm: LMM,
+        questions: QuestionSet,
+        wording: Callable[[Question], str] = lambda question: question.text,
+    ) -> None:
         self.lmm = lmm
         self._image_for = questions.image_for
+        self._wording = wording
         self._prepared: OrderedDict[tuple[str, ...], Batch] = OrderedDict()
         self._untouched: dict[str, Reply] = {}
         self._words = _answer_tokens(lmm)
@@ -51,7 +57,7 @@ class Asker:
         """The questions as one batch."""
         key = tuple(q.id for q in questions)
         if key not in self._prepared:
-            prompts = [Prompt(q.text, self._image_for(q.record)) for q in questions]
+            prompts = [Prompt(self._wording(q), self._image_for(q.record)) for q in questions]
             self._prepared[key] = self.lmm.prepare(prompts)
         self._prepared.move_to_end(key)
         while len(self._prepared) > _KEPT_BATCHES:
@@ -62,18 +68,30 @@ class Asker:
         self, questions: Sequence[Question], hooks: Mapping[Hookpoint, Hook] | None = None
     ) -> list[Reply]:
         """One reply per question, from one forward."""
-        import torch
-
         if not questions:
             return []
-        batch = self.batch(questions)
-        with torch.no_grad():
-            logits = self.lmm.forward(batch, hooks)
-        assert logits is not None
+        logits = self.logits(questions, hooks)
+        texts = self._texts(logits, self.batch(questions), hooks)
         margins = self._margins(logits)
+        return [Reply(margin, text) for margin, text in zip(margins, texts, strict=True)]
+
+    def logits(
+        self, questions: Sequence[Question], hooks: Mapping[Hookpoint, Hook] | None = None
+    ) -> Tensor:
+        """`(questions, vocabulary)` of the answers' first token."""
+        import torch
+
+        with torch.no_grad():
+            logits = self.lmm.forward(self.batch(questions), hooks)
+        assert logits is not None
+        return logits
+
+    def first_words(self, chosen: Tensor, margins: Tensor) -> list[Reply]:
+        """Replies of one token, the likeliest of `chosen`; empty where that is neither word."""
+        tokens = [int(token) for token in chosen.argmax(-1).tolist()]
         return [
-            Reply(margin, text)
-            for margin, text in zip(margins, self._texts(logits, batch, hooks), strict=True)
+            Reply(margin, self._words.get(token, ""))
+            for margin, token in zip(self._margins(margins), tokens, strict=True)
         ]
 
     def untouched(self, questions: Sequence[Question]) -> list[Reply]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .arms import Activity
 from .asking import Asker, Reply
 from .options import Options
 from .questions import Question
@@ -67,41 +68,83 @@ def _sample(items: Sequence[Item], n: int) -> list[Item]:
     return [*wrong[:n_wrong], *right[: n - n_wrong]]
 
 
-def attribute_items(
-    asker: Asker, trained: TrainedSae, items: Sequence[Item], progress: Progress
-) -> tuple[Tensor, Tensor]:
-    """Support for the truth `(items, latents)`, and on what share of prompts each latent fires."""
+@dataclass(frozen=True)
+class Evidence:
+    """What features can be chosen from: one row a dev item, one column a latent."""
+
+    active: Tensor
+    """Whether it fires on the prompt."""
+    strength: Tensor
+    """Its values summed over the prompt's tokens."""
+    n_tokens: Tensor
+    """`(latents,)`: the tokens of all prompts that it fires on."""
+    gain: Tensor | None
+    """How much it supports the truth, to first order; None unless attribution was asked for."""
+
+    @property
+    def rates(self) -> Tensor:
+        """`(latents,)`: the share of prompts that each fires on."""
+        return self.active.sum(0, dtype=self.strength.dtype) / len(self.active)
+
+    def activity(self, latents: Iterable[int]) -> dict[int, Activity]:
+        rates = self.rates
+        means = self.strength.sum(0) / self.n_tokens.clamp_min(1)
+        return {j: Activity(float(rates[j]), float(means[j])) for j in latents}
+
+
+def gather_evidence(
+    asker: Asker,
+    trained: TrainedSae,
+    items: Sequence[Item],
+    progress: Progress,
+    *,
+    attribution: bool,
+) -> Evidence:
+    """One forward a prompt; with attribution one backward more."""
+    import torch
+
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    gains = []
+    what = "attribution" if attribution else "activations"
+    questions = [item.question for item in items]
+    with progress.step(f"halluc: {what} at {trained.hookpoint.name}", len(items)) as step:
+        for chunk in chunks(questions):
+            batch = asker.batch(chunk)
+            if attribution:
+                gains.append(_gain(asker.lmm, batch, trained, chunk))
+            parts.append(_activity(asker.lmm, batch, trained))
+            step.advance(len(chunk))
+    active, strength, n_tokens = zip(*parts, strict=True)
+    gain = torch.cat(gains) if gains else None
+    return Evidence(torch.cat(active), torch.cat(strength), torch.stack(n_tokens).sum(0), gain)
+
+
+def _gain(lmm: LMM, batch: Batch, trained: TrainedSae, questions: Sequence[Question]) -> Tensor:
     import torch
 
     from ...sae.attribution import attribute
 
-    gains, fires = [], torch.zeros(trained.sae.n_latents)
-    questions = [item.question for item in items]
-    with progress.step(f"halluc: attribution at {trained.hookpoint.name}", len(items)) as step:
-        for chunk in chunks(questions):
-            batch = asker.batch(chunk)
-            found = attribute(asker.lmm, batch, trained.hookpoint, trained.sae)
-            sign = torch.tensor([[1.0 if q.gt else -1.0] for q in chunk])
-            gains.append(found.per_latent().cpu().float() * sign)
-            fires += _firing(asker.lmm, batch, trained)
-            step.advance(len(chunk))
-    return torch.cat(gains), fires / len(items)
+    found = attribute(lmm, batch, trained.hookpoint, trained.sae)
+    sign = torch.tensor([[1.0 if q.gt else -1.0] for q in questions])
+    return found.per_latent().cpu().float() * sign
 
 
-def _firing(lmm: LMM, batch: Batch, trained: TrainedSae) -> Tensor:
-    """`(latents,)`: on how many prompts each fires, whether or not it has an effect."""
+def _activity(lmm: LMM, batch: Batch, trained: TrainedSae) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether each latent fires on each prompt, how strongly, and on how many tokens of all."""
     import torch
 
     from ...sae.residual import capture
     from ...sae.tokens import token_mask
 
     residual = capture(lmm, batch, [trained.hookpoint])[trained.hookpoint]
-    indices, values = trained.sae.encode(residual)
-    active = (values > 0) & token_mask(batch.kinds, "all").to(values.device)[..., None]
-    fires = torch.zeros(len(batch), trained.sae.n_latents, dtype=torch.bool)
-    rows = active.nonzero()[:, 0].cpu()
-    fires[rows, indices[active].long().cpu()] = True
-    return fires.sum(0)
+    latents = trained.sae.encode(residual)
+    inside = token_mask(batch.kinds, "all").to(latents.values.device)[..., None]
+    values = (latents.values * inside).cpu().float().flatten(1)
+    places = latents.indices.cpu().long().flatten(1)
+    shape = (len(batch), trained.sae.n_latents)
+    strength = torch.zeros(shape).scatter_add_(1, places, values)
+    n_tokens = torch.zeros(shape).scatter_add_(1, places, (values > 0).float())
+    return n_tokens > 0, strength, n_tokens.sum(0)
 
 
 def live_latents(rates: Tensor) -> tuple[int, ...]:

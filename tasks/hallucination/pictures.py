@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ...harness.task import Card, Line, MetricRow, Plot
 from .arms import RANDOM, RECONSTRUCTION, STEERED, STEERED_GLOBAL, STEERED_REPLACE, UNTOUCHED
 from .benchmark import NO, YES
+from .controls import DOSES
 from .questions import Question, Record
 from .rows import OFFSET_BEST, OFFSET_MATCHED, OFFSET_TOPIC, PRIOR, RANDOM_MEAN
 from .scoring import Answered, by_item
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CARDS_EACH = 6
 """Cards of each verdict at each hookpoint."""
+NAMED = {"VS/map/9/question0": "the paper's Bolivia example"}
+"""Pairs that are shown whatever became of them."""
 _SHOWN = (UNTOUCHED, STEERED, STEERED_REPLACE, STEERED_GLOBAL, RECONSTRUCTION, f"{RANDOM}_00")
 _PLOTTED = (
     STEERED,
@@ -41,7 +44,8 @@ def family_cards(
         arms: dict[str, Mapping[str, Answered]] = {UNTOUCHED: base}
         for arm in _SHOWN[1:]:
             arms[arm] = by_item(x for x in lines if x["hookpoint"] == hookpoint and x["arm"] == arm)
-        yield from _hookpoint_cards(hookpoint, arms, questions, image_for)
+        edits = _edits(x for x in lines if x["hookpoint"] == hookpoint)
+        yield from _hookpoint_cards(hookpoint, arms, questions, image_for, edits)
 
 
 def _hookpoint_cards(
@@ -49,13 +53,28 @@ def _hookpoint_cards(
     arms: Arms,
     questions: Mapping[str, Question],
     image_for: Callable[[Record], Image | None],
+    edits: Mapping[str, str],
 ) -> Iterator[Card]:
     shown: dict[str, int] = {}
     for pair in _pairs(questions.values()):
-        verdict = _verdict(pair, arms)
-        if verdict is not None and shown.get(verdict, 0) < CARDS_EACH:
+        named = NAMED.get(pair[0].pair)
+        verdict = _verdict(pair, arms) or ("right" if named else None)
+        if verdict is not None and (named or shown.get(verdict, 0) < CARDS_EACH):
             shown[verdict] = shown.get(verdict, 0) + 1
-            yield _card(hookpoint, verdict, pair, arms, image_for)
+            card = _card(hookpoint, verdict, pair, arms, image_for)
+            card.text = {**card.text, "features": edits.get(pair[0].topic, "none")}
+            card.tags = {**card.tags, **({"case": named} if named else {})}
+            yield card
+
+
+def _edits(lines: Iterable[Line]) -> dict[str, str]:
+    """By topic, what was done to which latents, fold by fold where there are several."""
+    said: dict[str, list[str]] = {}
+    for line in lines:
+        for topic, edit in line["detail"].get("edits", {}).items():
+            latents = ", ".join(str(latent) for latent in edit["latents"])
+            said.setdefault(topic, []).append(f"latents {latents} times {edit['scale']:g}")
+    return {topic: "; ".join(dict.fromkeys(texts)) for topic, texts in said.items()}
 
 
 def _pairs(questions: Iterable[Question]) -> list[list[Question]]:
@@ -130,11 +149,32 @@ def arm_plots(rows: Sequence[MetricRow]) -> Iterator[Plot]:
     net = [_point(r, r.arm, r.hookpoint) for r in overall if r.metric == "net"]
     yield Plot("Net change of accuracy by arm", "bars", "arm", "net", net)
     yield Plot("Corrected against broken", "scatter", "broken", "corrected", _tradeoff(overall))
+    yield from _dose_plots(overall_doses(rows))
     prior = [r for r in rows if r.metric == "net" and r.concept == PRIOR]
     kept = {*_PLOTTED, OFFSET_BEST, OFFSET_TOPIC}
     points = [_point(r, r.arm, r.hookpoint or "any") for r in prior if r.arm in kept]
     yield Plot("Net on prior items by arm", "bars", "arm", "net", points)
     yield Plot("Wrong answers by kind", "bars", "kind", "share wrong", _wrong(rows))
+
+
+def overall_doses(rows: Sequence[MetricRow]) -> list[tuple[float, MetricRow]]:
+    """Rows of the steered arm and of its doses, with the dose; empty without dose arms."""
+    doses = {**DOSES, STEERED: 1.0}
+    found = [(doses[r.arm], r) for r in rows if r.concept is None and r.arm in doses]
+    return found if any(r.arm != STEERED for _, r in found) else []
+
+
+def _dose_plots(dosed: Sequence[tuple[float, MetricRow]]) -> Iterator[Plot]:
+    """How the answers follow the strength, and what a correction costs along the way."""
+    if not dosed:
+        return
+    net = [_point(r, dose, r.hookpoint) for dose, r in dosed if r.metric == "net"]
+    hookpoints = dict.fromkeys(r.hookpoint for _, r in dosed)
+    net += [{"x": 0.0, "y": 0.0, "series": hookpoint} for hookpoint in hookpoints]
+    net.sort(key=lambda point: (str(point["series"]), point["x"]))
+    yield Plot("Dose and response", "lines", "dose (1 is the chosen strength)", "net", net)
+    pareto = _tradeoff([r for _, r in dosed])
+    yield Plot("Pareto: corrected against broken by dose", "scatter", "broken", "corrected", pareto)
 
 
 def _point(row: MetricRow, x: object, series: str | None) -> dict[str, object]:

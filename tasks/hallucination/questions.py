@@ -1,9 +1,10 @@
 """Yes/no questions in the HallusionBench schema: records, their keys, and splits by image family.
 
 A record is a flat mapping of strings: `category, subcategory, visual_input, set_id, figure_id,
-question_id, question, gt_answer, filename`, where `gt_answer` is "1" for yes. Two optional keys are
-ours: `kind` (why an item may be answered wrongly) and `topic` (which questions share one language
-prior). Without them a question's text is its own topic.
+question_id, question, gt_answer, filename`, where `gt_answer` is "1" for yes. Three optional keys
+are ours: `kind` (why an item may be answered wrongly), `topic` (which questions share one language
+prior; without it a question's text is its own topic) and `pair` (which questions of a family are
+contrasted; without it one question over the family's figures).
 """
 
 from __future__ import annotations
@@ -58,8 +59,13 @@ class Question:
 
     @property
     def pair(self) -> str:
-        """The same question over all figures of a family."""
-        return f"{self.family}/question{self.record['question_id']}"
+        """The same question over all figures of a family, unless the record names another pair."""
+        named = self.record.get("pair")
+        return f"{self.family}/{named}" if named else f"{self.family}/question{self._number}"
+
+    @property
+    def _number(self) -> str | None:
+        return self.record["question_id"]
 
     @property
     def id(self) -> str:
@@ -118,6 +124,12 @@ def split_families(
         [r for r, is_dev in zip(records, chosen, strict=True) if is_dev],
         [r for r, is_dev in zip(records, chosen, strict=True) if not is_dev],
     )
+
+
+def fold_families(questions: Iterable[Question], n: int) -> dict[str, int]:
+    """Each family's fold, 0 to n - 1: the same in every run, and all folds about as large."""
+    families = sorted({q.family for q in questions}, key=lambda f: _rank(0, f))
+    return {family: place % n for place, family in enumerate(families)}
 
 
 def take_families(questions: Sequence[Question], n: int | None, seed: int = 0) -> list[Question]:

@@ -15,6 +15,7 @@ from ...harness.statistics import (
 from ...harness.task import Line, MetricRow
 from .arms import RECONSTRUCTION, STEERED, STEERED_REPLACE
 from .benchmark import NO, YES, BenchmarkScores, score
+from .classification import by_class
 from .scoring import (
     Answered,
     Answers,
@@ -46,7 +47,17 @@ _CHANGES: Mapping[str, Callable[[Answers, Answers], Values]] = {
     "regression": regression,
     "net": net,
 }
-SIGNED = {"net", "net_over_random", "net_over_offset", "effect"}
+SIGNED = {
+    "net",
+    "net_over_random",
+    "net_over_matched",
+    "net_over_offset",
+    "effect",
+    "pda_gain",
+    "unrelated_net",
+    "reliance_gap",
+    "patch_shift",
+}
 """Means that may be below 0; the others are of 0..1."""
 
 
@@ -94,6 +105,7 @@ def state_rows(cell: Cell, arm: Answers) -> Iterator[MetricRow]:
     yield _auroc_row(cell, arm)
     yield cell.mean("yes_rate", yes_rate(arm))
     yield from _benchmark_rows(cell, arm)
+    yield from _class_rows(cell, arm)
     for kind in sorted({a.question.kind for a in arm.values()}):
         for metric, said in (("wrong_yes", YES), ("wrong_no", NO)):
             values = wrong_answers(arm, kind, said)
@@ -139,6 +151,14 @@ def _benchmark_rows(cell: Cell, arm: Answers) -> Iterator[MetricRow]:
         yield cell.number(metric, getattr(found, metric), found.n)
 
 
+def _class_rows(cell: Cell, arm: Answers) -> Iterator[MetricRow]:
+    """POPE's and AMBER's own numbers."""
+    for kind, found in by_class(arm):
+        for metric in ("precision", "recall", "f1"):
+            row = cell.number(metric, getattr(found, metric), found.n)
+            yield replace(row, concept=kind)
+
+
 def oracle_rows(base: Answers) -> Iterator[MetricRow]:
     """The best constant offset and the best one per topic: references that have seen the truth."""
     for arm, shift in ((OFFSET_BEST, best_offset), (OFFSET_TOPIC, best_topic_offset)):
@@ -148,14 +168,16 @@ def oracle_rows(base: Answers) -> Iterator[MetricRow]:
         yield prior_row(cell, base, shift(on_prior(base)))
 
 
-def random_rows(cell: Cell, base: Answers, draws: Mapping[str, Answers]) -> Iterator[MetricRow]:
+def random_rows(
+    cell: Cell, base: Answers, draws: Mapping[str, Answers], mean: str = RANDOM_MEAN
+) -> Iterator[MetricRow]:
     """Each draw, and their mean as one arm."""
     for arm, answers in draws.items():
         for metric, values in _CHANGES.items():
             yield replace(cell, arm=arm).mean(metric, values(base, answers))
     for metric, values in _CHANGES.items():
         pooled = _pooled([values(base, answers) for answers in draws.values()])
-        yield replace(cell, arm=RANDOM_MEAN).mean(metric, pooled)
+        yield replace(cell, arm=mean).mean(metric, pooled)
 
 
 def _pooled(draws: Sequence[Values]) -> Values:
@@ -172,17 +194,19 @@ def contrast_rows(
 ) -> Iterator[MetricRow]:
     """The steered arm against its controls, item by item."""
     if draws:
-        yield cell.mean("net_over_random", _over_random(base, steered, draws))
-        yield cell.number("net_over_random_p", _empirical_p(base, steered, draws), len(draws))
+        yield cell.mean("net_over_random", over_draws(steered, draws))
+        yield cell.number("net_over_random_p", empirical_p(base, steered, draws), len(draws))
     yield cell.mean("net_over_offset", net(offset, steered))
 
 
-def _over_random(base: Answers, steered: Answers, draws: Mapping[str, Answers]) -> Values:
+def over_draws(steered: Answers, draws: Mapping[str, Answers]) -> Values:
+    """The steered arm minus every draw, item by item."""
     differences = [net(draw, steered) for draw in draws.values()]
     return replace(_pooled(differences), n_total=sum(d.n_total for d in differences))
 
 
-def _empirical_p(base: Answers, steered: Answers, draws: Mapping[str, Answers]) -> float:
+def empirical_p(base: Answers, steered: Answers, draws: Mapping[str, Answers]) -> float:
+    """The share of draws at least as good as the steered arm, itself counted among them."""
     observed = net(base, steered).mean or 0.0
     as_good = sum((net(base, draw).mean or 0.0) >= observed for draw in draws.values())
     return (1 + as_good) / (1 + len(draws))
@@ -195,16 +219,18 @@ def effect_row(cell: Cell, arms: Mapping[str, Answers]) -> Iterator[MetricRow]:
         yield replace(cell, arm=STEERED_REPLACE).mean("effect", values)
 
 
-def selection_rows(cell: Cell, line: Line, base: Answers, steered: Answers) -> Iterator[MetricRow]:
-    """How many edits were tried, and how much better they looked on dev than they are."""
-    scores = line["scores"]
+def selection_rows(
+    cell: Cell, lines: Sequence[Line], base: Answers, steered: Answers
+) -> Iterator[MetricRow]:
+    """How many edits were tried over all folds, and how much better they looked on dev."""
     main = replace(cell, arm=STEERED)
     for metric in ("n_tried", "n_screened"):
-        yield main.number(metric, scores[metric], 1)
+        yield main.number(metric, sum(line["scores"][metric] for line in lines), len(lines))
     for metric, values in (("correction", correction), ("regression", regression)):
         test = values(base, steered).mean
-        if f"dev_{metric}" in scores and test is not None:
-            yield main.number(f"optimism_{metric}", scores[f"dev_{metric}"] - test, 1)
+        dev = [x["scores"][f"dev_{metric}"] for x in lines if f"dev_{metric}" in x["scores"]]
+        if dev and test is not None:
+            yield main.number(f"optimism_{metric}", sum(dev) / len(dev) - test, len(dev))
 
 
 def with_nulls(rows: Sequence[MetricRow]) -> list[MetricRow]:
@@ -212,6 +238,6 @@ def with_nulls(rows: Sequence[MetricRow]) -> list[MetricRow]:
     null = {r.metric: r.value for r in rows if r.arm == RANDOM_MEAN}
     steered = {STEERED, STEERED_REPLACE, "steered_global"}
     return [
-        replace(r, null=null.get(r.metric)) if r.arm in steered and r.concept is None else r
+        replace(r, null=null.get(r.metric, r.null)) if r.arm in steered and r.concept is None else r
         for r in rows
     ]

@@ -5,7 +5,7 @@ Everything here is made of sample lines alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -49,13 +49,15 @@ class Values:
 
 def question_detail(question: Question) -> dict[str, str | bool | None]:
     """What of a question a sample line keeps: enough to score it without the question set."""
-    return {
+    detail = {
         "item": question.id,
         "visual_input": question.record["visual_input"],
         "gt": question.gt,
         "kind": question.kind,
         "topic": question.topic,
     }
+    named = question.record.get("pair")
+    return detail | {"pair": named} if named else detail
 
 
 def read_answer(line: Line) -> Answered | None:
@@ -81,6 +83,7 @@ def _question(detail: Mapping[str, str | bool | None]) -> Question:
         "gt_answer": "1" if detail["gt"] else "0",
         "kind": _text(detail["kind"]),
         "topic": _text(detail["topic"]),
+        "pair": _text(detail.get("pair")),
     }
     return Question(record)
 
@@ -165,17 +168,32 @@ def discrimination(arm: Answers) -> Values:
 
     Chance is .5. Adding a constant to every margin changes nothing.
     """
+    pairs = list(_contrasts(arm))
+    ordered = [_in_order(yes.margin, no.margin) for yes, no in pairs]
+    return Values(ordered, [yes.question.family for yes, _ in pairs], len(pairs))
+
+
+def discrimination_gain(base: Answers, arm: Answers) -> Values:
+    """Pair by pair, how much better in order the arm's margins are than the untouched ones."""
+    pairs = list(_contrasts(base))
+    both = [(yes, no) for yes, no in pairs if yes.item in arm and no.item in arm]
+    gains = [
+        _in_order(arm[yes.item].margin, arm[no.item].margin) - _in_order(yes.margin, no.margin)
+        for yes, no in both
+    ]
+    return Values(gains, [yes.question.family for yes, _ in both], len(pairs))
+
+
+def _contrasts(arm: Answers) -> Iterator[tuple[Answered, Answered]]:
+    """(true yes, true no) of one question pair, all of them."""
     pairs: dict[str, list[Answered]] = {}
     for answered in arm.values():
         pairs.setdefault(answered.question.pair, []).append(answered)
-    ordered = [
-        (_in_order(yes.margin, no.margin), yes.question.family)
-        for group in pairs.values()
-        for yes in group
-        for no in group
-        if yes.question.gt and not no.question.gt
-    ]
-    return Values([value for value, _ in ordered], [family for _, family in ordered], len(ordered))
+    for group in pairs.values():
+        for yes in group:
+            for no in group:
+                if yes.question.gt and not no.question.gt:
+                    yield yes, no
 
 
 def _in_order(yes: float, no: float) -> float:

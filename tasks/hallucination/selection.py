@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arms import NOTHING, Edit, Plan, steering_hook
+from .arms import NOTHING, Activity, Edit, Plan, steering_hook
 from .asking import Asker
 from .candidates import screen, shortlist
-from .dev import CHUNK, Item, attribute_items, live_latents, signed, working_items
-from .options import Options
+from .dev import CHUNK, Evidence, Item, gather_evidence, live_latents, signed, working_items
+from .options import ATTRIBUTION, Options
 from .questions import Question
+from .strategies import propose
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ...harness.progress import Progress
     from ...sae.topk import TrainedSae
 
@@ -63,8 +62,10 @@ class Selection:
         plan = stored.pop("plan")
         edits = {topic: _edit(edit) for topic, edit in plan["by_topic"].items()}
         dev, everywhere = (DevScores(**stored.pop(key)) for key in ("dev", "dev_everywhere"))
+        activity = {int(j): Activity(**known) for j, known in plan["activity"].items()}
+        live = tuple(plan["live"])
         return cls(
-            Plan(edits, _edit(plan["everywhere"]), tuple(plan["live"])), dev, everywhere, **stored
+            Plan(edits, _edit(plan["everywhere"]), live, activity), dev, everywhere, **stored
         )
 
 
@@ -92,24 +93,28 @@ def select(
     if not any(item.wrong for item in items):
         nothing = DevScores(None, 0.0, 0.0, 0, len(items))
         return Selection(Plan(topics, NOTHING), nothing, nothing, 0, 0)
-    gain, fires = attribute_items(asker, trained, items, progress)
+    by_gradient = options.strategy == ATTRIBUTION
+    evidence = gather_evidence(asker, trained, items, progress, attribution=by_gradient)
     rows = _rows_by_topic(items)
     everything = {_EVERYTHING: list(range(len(items)))}
-    search = _Search(asker, trained, items, gain, options, progress)
+    search = _Search(asker, trained, items, evidence, options, progress)
     trials = search.run(rows, options.tried, "by topic")
     trials_everywhere = search.run(everything, options.tried_global, "for all topics")
     chosen = _choose(trials, items, options.max_regression)
     everywhere = _choose(trials_everywhere, items, options.max_regression)
-    plan = Plan(
-        topics | {topic: trial.edit for topic, trial in chosen.items()},
-        everywhere[_EVERYTHING].edit,
-        live_latents(fires),
-    )
+    edits = topics | {topic: trial.edit for topic, trial in chosen.items()}
+    plan = _plan(edits, everywhere[_EVERYTHING].edit, evidence)
     tried = sum(len(t) - 1 for t in [*trials.values(), *trials_everywhere.values()])
     dev_scores, dev_everywhere = (
         _dev_scores(list(best.values()), items) for best in (chosen, everywhere)
     )
     return Selection(plan, dev_scores, dev_everywhere, search.screened, tried)
+
+
+def _plan(edits: Mapping[str, Edit], everywhere: Edit, evidence: Evidence) -> Plan:
+    live = live_latents(evidence.rates)
+    edited = (j for edit in (*edits.values(), everywhere) for j in edit.latents)
+    return Plan(edits, everywhere, live, evidence.activity(sorted({*live, *edited})))
 
 
 def _rows_by_topic(items: Sequence[Item]) -> dict[str, list[int]]:
@@ -124,7 +129,7 @@ class _Search:
     asker: Asker
     trained: TrainedSae
     items: Sequence[Item]
-    gain: Tensor
+    evidence: Evidence
     options: Options
     progress: Progress
     screened: int = 0
@@ -147,12 +152,19 @@ class _Search:
         return trials
 
     def _candidates(self, members: Sequence[int], tried: int) -> list[Edit]:
+        ranked = self._ranked(members)
+        self.screened += len(ranked)
+        return shortlist(ranked, tried)
+
+    def _ranked(self, members: Sequence[int]) -> list[tuple[float, Edit]]:
         import torch
 
         margin = torch.tensor([self.items[row].margin for row in members])
-        ranked = screen(self.gain[list(members)], margin, self.options.max_latents)
-        self.screened += len(ranked)
-        return shortlist(ranked, tried)
+        rows = list(members)
+        if self.evidence.gain is not None:
+            return screen(self.evidence.gain[rows], margin, self.options.max_latents)
+        active, strength = self.evidence.active[rows], self.evidence.strength[rows]
+        return propose(self.options.strategy, active, strength, margin < 0)
 
     def _margins(
         self, edits: Mapping[str, Edit], rows: Mapping[str, Sequence[int]]

@@ -19,7 +19,7 @@ from lmmsae_eval.harness.rundir import Run, load_run
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-GROUPS = ("annotate", "baseline", "cache", "tasks")
+GROUPS = ("annotate", "baseline", "cache", "data", "tasks")
 """Commands of commands: their own help names no options."""
 BLOCK = re.compile(r"(<!-- not run: .+? -->\n)?```(\w+)\n(.*?)```", re.DOTALL)
 

@@ -190,7 +190,7 @@ class PlantedProvider:
         return PlantedImages([record for record in self.dev if record["filename"]][:n])
 
     def questions(self, split: str) -> RecordQuestions:
-        records = self.dev if split == "dev" else self.test
+        records = {"dev": self.dev, "test": self.test, "all": [*self.dev, *self.test]}[split]
         return RecordQuestions(records, figure_of, f"{self.revision}/{split}")
 
 

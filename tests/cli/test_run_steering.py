@@ -1,0 +1,36 @@
+"""Options of `run` for halluc: refused with nothing to act on, no other run by default."""
+
+from __future__ import annotations
+
+import pytest
+from lmmsae_eval.cli.run import chosen_params
+
+DEFAULTS = {"controls": "standard", "strategy": "attribution", "folds": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--controls", "all"], "--controls is for the task halluc"),
+        (["--folds", "5"], "--folds is for the task halluc"),
+        (["--questions", "q.json"], "add it to --tasks"),
+    ],
+)
+def test_an_option_of_halluc_without_halluc_is_refused(type_command, options, said):
+    result = type_command("run", "--tasks", "dissect", "--progress", "none", *options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_defaults_make_no_other_run_and_what_differs_is_a_parameter():
+    assert chosen_params("exact", DEFAULTS, ["halluc"]) == {}
+    chosen = DEFAULTS | {"folds": 5, "strategy": "save"}
+    assert chosen_params("exact", chosen, ["halluc"]) == {
+        "halluc": {"folds": 5, "strategy": "save"}
+    }
+
+
+def test_an_unknown_strategy_is_refused_with_the_known_ones(type_command):
+    result = type_command("run", "--tasks", "halluc", "--strategy", "luck")
+    assert result.exit_code == 2
+    assert "attribution" in result.stderr
