@@ -15,9 +15,9 @@ from ..errors import UsageError
 from ..harness.progress import progress_for
 from .config import config_params, load_config
 from .group import Interrupted
+from .judging import calling, judge_options
 from .options import (
     LEADERBOARD,
-    FiniteRange,
     count_or_share,
     json_option,
     layers_option,
@@ -66,11 +66,7 @@ if TYPE_CHECKING:
 )
 @layers_option
 @partial(model_option, more=" Images and questions are the testbed's.")
-@click.option(
-    "--judge",
-    metavar="REF",
-    help="openai/MODEL, a URL[#model] or replay:FILE.  [default: the testbed's labels]",
-)
+@judge_options
 @click.option(
     "--protocol", default="strict", show_default=True, help="Which rules the tasks follow."
 )
@@ -105,13 +101,6 @@ if TYPE_CHECKING:
     help="N runs, with seeds from --seed on, and how far their scores lie apart.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done and take, and do nothing.")
-@click.option(
-    "--judge-price",
-    type=FiniteRange(0),
-    nargs=2,
-    metavar="IN OUT",
-    help="US dollars a million tokens, for the estimate of --dry-run.",
-)
 @output_option
 @click.option(
     "--leaderboard",
@@ -125,6 +114,9 @@ if TYPE_CHECKING:
 def command(
     saes: tuple[str, ...],
     layers: tuple[str | int, ...],
+    concurrency: int,
+    call_timeout: float,
+    cost_limit: float | None,
     segmenter: str,
     seed: int,
     output_dir: Path,
@@ -144,6 +136,7 @@ def command(
     tasks = options["tasks"] = list(options["tasks"])
     options |= {"saes": list(saes) or None, "layers": list(layers) or None, "seed": seed}
     options["params"] = _params(segmenter, tasks)
+    calls = calling(concurrency, call_timeout, cost_limit, judge_price)
     if dry_run:
         print_plan(options, output_dir, judge_price, repeats, as_json=as_json)
         return
@@ -154,7 +147,7 @@ def command(
     runs: list[Run] = []
     try:
         for repeat in range(repeats):
-            again = {**options, "seed": seed + repeat}
+            again = {**options, **calls, "seed": seed + repeat}
             runs.append(run_tasks(output_dir=output_dir, progress=shown, **again))
             if runs[-1].status == "partial":
                 break
