@@ -171,7 +171,7 @@ def _judge(
     if not needs_judge(request):
         progress.say(f"no task here asks a judge: {request.judge} is not used")
         return None
-    client = _open_judge(request.judge, transcript, policy, budget)
+    client = open_judge(request.judge, transcript, policy, budget)
     client.describe()  # an address that serves no model, or several, says so now
     return client
 
@@ -181,9 +181,13 @@ def needs_judge(request: Request) -> bool:
     return request.judge is not None and not set(request.tasks) <= set(_JUDGELESS)
 
 
-def _open_judge(
-    ref: str, transcript: Transcript, policy: Policy | None, budget: Budget | None
+def open_judge(
+    ref: str,
+    transcript: Transcript,
+    policy: Policy | None = None,
+    budget: Budget | None = None,
 ) -> ChatClient:
+    """What `chat_client` opens, and `hf:FOLDER` or `hf:owner/name`."""
     if ref.startswith(LOCAL):
         return LocalChat(ref, "judge", transcript)
     return chat_client(ref, "judge", transcript, policy, budget)
