@@ -26,7 +26,7 @@ def print_plan(
     as_json: bool,
 ) -> None:
     """What `run` with these options would do."""
-    from ..harness.forecast import Price
+    from ..harness.budget import Price
     from ..tasks.dryrun import dry_run
     from ..tasks.session import Request
 

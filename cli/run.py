@@ -15,9 +15,9 @@ from ..errors import UsageError
 from ..harness.progress import progress_for
 from .config import config_params, load_config
 from .group import Interrupted
+from .judging import calling, judge_options
 from .options import (
     LEADERBOARD,
-    FiniteRange,
     count_or_share,
     json_option,
     layers_option,
@@ -72,11 +72,7 @@ _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution
 @layers_option
 @partial(model_option, more=" Images are the testbed's, and so are questions.")
 @loading_options
-@click.option(
-    "--judge",
-    metavar="REF",
-    help="openai/MODEL, a URL[#model] or replay:FILE.  [default: the testbed's labels]",
-)
+@judge_options
 @click.option(
     "--protocol", default="strict", show_default=True, help="Which rules the tasks follow."
 )
@@ -143,13 +139,6 @@ _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution
     help="N runs, with seeds from --seed on, and how far their scores lie apart.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done and take, and do nothing.")
-@click.option(
-    "--judge-price",
-    type=FiniteRange(0),
-    nargs=2,
-    metavar="IN OUT",
-    help="US dollars a million tokens, for the estimate of --dry-run.",
-)
 @output_option
 @click.option(
     "--leaderboard",
@@ -163,6 +152,9 @@ _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution
 def command(
     saes: tuple[str, ...],
     layers: tuple[str | int, ...],
+    concurrency: int,
+    call_timeout: float,
+    cost_limit: float | None,
     segmenter: str,
     seed: int,
     output_dir: Path,
@@ -184,6 +176,7 @@ def command(
     options["loading"] = loading_of(options)
     steering = {name: options.pop(name) for name in _STEERING}
     options["params"] = _params(chosen_params(segmenter, steering, tasks))
+    calls = calling(concurrency, call_timeout, cost_limit, judge_price)
     if dry_run:
         print_plan(options, output_dir, judge_price, repeats, as_json=as_json)
         return
@@ -194,7 +187,7 @@ def command(
     runs: list[Run] = []
     try:
         for repeat in range(repeats):
-            again = {**options, "seed": seed + repeat}
+            again = {**options, **calls, "seed": seed + repeat}
             runs.append(run_tasks(output_dir=output_dir, progress=shown, **again))
             if runs[-1].status == "partial":
                 break

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .budget import Price
 from .limits import Limit, limited, selected
 from .rundir import Run
 from .task import Line, Sample, TaskSpec
@@ -14,14 +15,6 @@ UNKNOWN = "unknown"
 _MILLION = 1e6
 _DECIDING = ("model", "saes", "layers")
 """Options that decide which samples there are, beside the task's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """US dollars a million tokens."""
-
-    prompt: float
-    completion: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def line_document(
         "cluster": sample.cluster,
         "status": outcome.status,
         "scores": {} if broken else _finite(outcome.scores),
-        "error": {"type": "Outcome", "message": outcome.error or ""} if broken else None,
+        "error": {"type": outcome.error_type, "message": outcome.error or ""} if broken else None,
         "detail": dict(outcome.detail),
     }
 

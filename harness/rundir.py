@@ -3,6 +3,7 @@
 run.json              identity, environment, status, metrics; replaced atomically
 samples/<task>.jsonl  one line per sample, appended and flushed, never rewritten
 judge.jsonl           every request to a chat model and its reply
+calls.jsonl           a line before each such request: what a kill left without a reply
 cards/, plots/        what reports show
 manifest.json         sha256 of every file, written last: its presence means complete
 """
@@ -30,6 +31,7 @@ from .writing import (
 )
 
 RUN, MANIFEST, JUDGE = "run.json", "manifest.json", "judge.jsonl"
+CALLS = "calls.jsonl"
 _DOCUMENT = {"run_id", "status", "tasks", "metrics", "saes", "comparability"}
 _TASK = {"name", "version", "protocol", "metrics", "comparability"}
 _ROW = {"task", "sae", "hookpoint", "layer", "arm", "concept", "metric", "value", "n_ok"}
@@ -196,6 +198,10 @@ class RunDirectory:
     def append_judge(self, entry: Mapping[str, Any]) -> None:
         """Add one request with its reply."""
         self._append(JUDGE, [entry])
+
+    def append_call(self, call: Mapping[str, Any]) -> None:
+        """Note one request that is about to be made."""
+        self._append(CALLS, [call])
 
     def write_cards(self, task: str, cards: Iterable[Card]) -> None:
         """Cards as JSON, their pictures as PNG files. Pictures are written as they come."""

@@ -49,6 +49,7 @@ class Outcome:
     concept: str | None = None
     """Set when the concept is only known after scoring."""
     error: str | None = None
+    error_type: str = "Outcome"
 
     @classmethod
     def ok(cls, scores: Mapping[str, float], **detail: Any) -> Outcome:
@@ -57,6 +58,11 @@ class Outcome:
     @classmethod
     def unscorable(cls, reason: str, **detail: Any) -> Outcome:
         return cls("unscorable", {}, {"reason": reason, **detail})
+
+    @classmethod
+    def broken(cls, error: Exception) -> Outcome:
+        """For a task that asks several at once: one that breaks must not have all asked again."""
+        return cls("error", error=str(error), error_type=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)

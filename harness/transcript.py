@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .identity import canonical
 from .writing import read_lines
 
 if TYPE_CHECKING:
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
     from .rundir import RunDirectory
 
 Entry = Mapping[str, Any]
-"""`{key, role, request_sha256, requested, served, system, parts, params, reply, usage, seconds,
-error}`."""
+"""`{key, role, request_sha256, requested, served, system, parts, form, params, reply, usage,
+seconds, attempts, error}`."""
 
 
 class Transcript:
@@ -26,20 +28,34 @@ class Transcript:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self._replies: dict[tuple[str, str], Entry] = {}
+        self.lost = 0
+        """Calls of earlier processes that ended before the reply was recorded: made again."""
+        self.tokens: Counter[str] = Counter()
+        self._replies: dict[tuple[str, str, str], Entry] = {}
+        self._served: dict[str, str] = {}
         self._directory: RunDirectory | None = None
         self._lock = threading.Lock()
 
     def open(self, directory: RunDirectory) -> None:
         """From now on entries go to this run; those that it has already are known again."""
-        from .rundir import JUDGE
+        from .rundir import CALLS, JUDGE
 
         waiting, self.entries = self.entries, []
+        self.tokens.clear()
         for known in read_lines(directory.path / JUDGE):
             self._remember(known)
+        begun = Counter(call["request_sha256"] for call in read_lines(directory.path / CALLS))
+        ended = Counter(entry["request_sha256"] for entry in self.entries)
+        self.lost = (begun - ended).total()
         self._directory = directory
         for entry in waiting:
             self.record(entry)
+
+    def begin(self, request_sha256: str) -> None:
+        """Note that a call is about to be made: should the process die, it is known as lost."""
+        with self._lock:
+            if self._directory is not None:
+                self._directory.append_call({"request_sha256": request_sha256})
 
     def record(self, entry: Entry) -> None:
         """Store one request with its reply or error. Safe to call from several threads."""
@@ -48,9 +64,15 @@ class Transcript:
                 self._directory.append_judge(entry)
             self._remember(entry)
 
-    def find(self, request_sha256: str, requested: str) -> Entry | None:
-        """The entry of a request that this model has answered before."""
-        return self._replies.get((request_sha256, requested))
+    def find(
+        self, request_sha256: str, requested: str, params: Mapping[str, Any] | None = None
+    ) -> Entry | None:
+        """The entry of a request that this model has answered before, with these parameters."""
+        return self._replies.get((request_sha256, requested, canonical(params or {})))
+
+    def served(self, requested: str) -> str | None:
+        """The name under which this model has answered first."""
+        return self._served.get(requested)
 
     def summary(self) -> dict[str, Any]:
         """Counts for `run.json`; empty when nothing was asked."""
@@ -58,16 +80,19 @@ class Transcript:
             return {}
         failed = sum(entry["error"] is not None for entry in self.entries)
         served = sorted({str(entry["served"]) for entry in self.entries if entry["served"]})
-        tokens = {name: self._tokens(name) for name in ("prompt_tokens", "completion_tokens")}
-        return {"calls": len(self.entries), "failed": failed, "served": served, **tokens}
+        tokens = {name: self.tokens[name] for name in ("prompt_tokens", "completion_tokens")}
+        counts = {"calls": len(self.entries), "failed": failed, "lost": self.lost}
+        return {**counts, "served": served, **tokens}
 
     def _remember(self, entry: Entry) -> None:
         self.entries.append(entry)
+        self.tokens.update(
+            {name: int(count) for name, count in (entry["usage"] or {}).items() if count}
+        )
         if entry["error"] is None:
-            self._replies[entry["request_sha256"], entry["requested"]] = entry
-
-    def _tokens(self, name: str) -> int:
-        return sum(int((entry["usage"] or {}).get(name, 0)) for entry in self.entries)
+            params = canonical(entry["params"])
+            self._replies[entry["request_sha256"], entry["requested"], params] = entry
+            self._served.setdefault(entry["requested"], str(entry["served"]))
 
 
 def recorded_replies(file: Path) -> dict[str, Entry]:

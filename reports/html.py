@@ -79,7 +79,7 @@ def _held(run: Run, page: Path, single_file: bool) -> _Cards:
 def _render(run: Run, held: _Cards) -> str:
     from markupsafe import Markup
 
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = template("report.js")
     return (
         environment()
         .get_template("report.html")
@@ -87,7 +87,7 @@ def _render(run: Run, held: _Cards) -> str:
             run=view(run),
             plots={task["name"]: list(_plots(run, task["name"])) for task in run.tasks},
             cards=held,
-            style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            style=Markup(template("report.css")),
             script=Markup(script),
             script_digest=b64encode(sha256(script.encode()).digest()).decode(),
         )
@@ -107,6 +107,11 @@ def environment() -> Environment:
     )
     made.filters["percent"] = _percent
     return made
+
+
+def template(name: str) -> str:
+    """A template's text as it is: scripts and styles."""
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _plots(run: Run, task: str) -> Iterator[PlotView]:

@@ -1,11 +1,13 @@
-"""People's ratings as a child run: how often they find an explanation consistent, and how far they
-agree with the judge of the parent run."""
+"""People's ratings as a child run: how often they find an explanation consistent, how far they
+agree with each other and with the judge of the parent run, and what both together say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 from ..harness.artefacts import ArtefactStore
@@ -13,74 +15,83 @@ from ..harness.identity import sha256
 from ..harness.progress import SilentProgress
 from ..harness.rundir import Run
 from ..harness.runner import Plan, PlannedTask, execute
-from ..harness.statistics import INSUFFICIENT, Interval, wilson
-from ..harness.task import Context, Line, Metric, MetricRow, Outcome, Sample, Task, TaskSpec
-from .annotate import TASK, Rating, Ratings, item_key
+from ..harness.task import Card, Context, Line, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
+from .disagreements import disagreement_cards, reliability
+from .items import TASK, Asked
+from .rating_files import Rated, Rating, RatingFile, held_against
+from .rating_metrics import METRICS
+from .rating_rows import rating_rows
+
+JUDGE = "judge"
+"""In the place of a rater's name: the judge's own verdicts, on all items, rated or not."""
+_ARMS = ("main", "foil")
 
 
-@dataclass(frozen=True, slots=True)
-class Rated:
-    """The subject of the task below: a person's ratings by sample id, and the lines rated."""
+@dataclass(frozen=True)
+class Ratings:
+    """The subject of the task below: the parent run and who said what."""
 
-    rater: str
-    ratings: Mapping[str, Rating]
-    lines: Sequence[Line]
+    run: Run
+    raters: Sequence[Rated]
+
+    @cached_property
+    def lines(self) -> Mapping[str, Line]:
+        """The parent's items by sample id."""
+        lines = self.run.lines(TASK)
+        return {line["id"]: line for line in lines if line["arm"] in _ARMS}
 
 
-class PeoplesRatings(Task[Rated]):
-    """Not registered: it is made from a file, never run on a model."""
+class PeoplesRatings(Task[Ratings]):
+    """Not registered: it is made from files, never run on a model."""
 
     spec = TaskSpec(
         name="ratings",
-        version=1,
-        title="People's ratings of explanations",
-        description="One person's 0/1 ratings of consistency cards, and agreement with the judge.",
-        metrics=(
-            Metric("consistent", "rated consistent", "Share rated 1.", True, "", (0, 1), True),
-            Metric(
-                "agreement",
-                "agreement",
-                "Share on which judge and person agree.",
-                True,
-                "",
-                (0, 1),
-                True,
-            ),
-            Metric("kappa", "Cohen's κ", "Agreement beyond chance.", True, "", (-1, 1), True),
-        ),
+        version=2,
+        title="Judge against people",
+        description="People's 0/1 ratings of consistency items, their agreement with each other "
+        "and with the judge, and one estimate from many verdicts and few ratings.",
+        metrics=METRICS,
         cluster="latent",
-        unscorable="the person couldn't tell, or the judge has no verdict for agreement",
+        unscorable="the person couldn't tell, or the judge has no verdict",
     )
 
-    def samples(self, context: Context[Rated]) -> Iterable[Sample]:
-        for line in context.subject.lines:
-            place = {key: line[key] for key in ("arm", "sae", "hookpoint", "latent", "concept")}
-            yield Sample(line["id"], line["cluster"], payload=line, **place)
+    def samples(self, context: Context[Ratings]) -> Iterable[Sample]:
+        subject = context.subject
+        for line in subject.lines.values():
+            yield _sample(line, f"{JUDGE}/{line['id']}", line["arm"], _verdict(line))
+        for rated in subject.raters:
+            for asked, rating in rated.answers:
+                yield _answer(rated.rater, asked, rating, subject)
 
-    def evaluate(self, samples: Sequence[Sample], context: Context[Rated]) -> Sequence[Outcome]:
-        return [_outcome(sample, context.subject) for sample in samples]
+    def evaluate(self, samples: Sequence[Sample], context: Context[Ratings]) -> Sequence[Outcome]:
+        return [sample.payload for sample in samples]
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
-        arms = dict.fromkeys(line["arm"] for line in lines)
-        rows = [
-            _share("consistent", [line for line in lines if line["arm"] == arm], arm)
-            for arm in arms
-        ]
-        return [*rows, _share("agreement", lines, "main"), _kappa(lines)]
+        return list(rating_rows(lines))
+
+    def cards(self, lines: Sequence[Line], context: Context[Ratings]) -> Iterable[Card]:
+        return disagreement_cards(lines, context.subject.run)
+
+    def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
+        return reliability(lines)
 
 
-def import_ratings(run: Run, ratings: Ratings, directory: Path) -> Run:
-    """Make the child run. Raises `UsageError` for ratings of samples that the run doesn't have."""
-    people = {"provider": "people", "requested": ratings.rater}
+def import_ratings(run: Run, files: Sequence[RatingFile], directory: Path) -> Run:
+    """Make the child run of several people's files. Raises `UsageError` for what doesn't fit."""
+    raters = [held_against(run, file) for file in files]
+    _check_raters(files)
+    names = sorted(rated.rater for rated in raters)
+    people = {"provider": "people", "requested": ", ".join(names)}
+    subject = Ratings(run, sorted(raters, key=lambda rated: rated.rater))
     planned = PlannedTask(
         PeoplesRatings(),
-        Context(_rated(run, ratings), ArtefactStore(), SilentProgress()),
+        Context(subject, ArtefactStore(), SilentProgress()),
         comparability={"judge": people},
     )
     plan = Plan(
         tasks=[planned],
         directory=directory,
-        identity={"parent": run.document["identity_sha256"], "ratings": sha256(asdict(ratings))},
+        identity={"parent": run.document["identity_sha256"], "ratings": _digest(subject)},
         comparability=run.document["comparability"],
         model=run.document["model"],
         saes=run.document["saes"],
@@ -92,59 +103,53 @@ def import_ratings(run: Run, ratings: Ratings, directory: Path) -> Run:
     return execute(plan)
 
 
-def _rated(run: Run, ratings: Ratings) -> Rated:
-    lines = {item_key(run.id, line["id"]): line for line in run.lines(TASK)}
-    if unknown := ratings.ratings.keys() - lines.keys():
-        raise UsageError(f"{run.path} has no item {min(unknown)!r}; the ratings are of another run")
-    by_sample = {lines[key]["id"]: rating for key, rating in ratings.ratings.items()}
-    rated = [line for line in lines.values() if line["id"] in by_sample]
-    return Rated(ratings.rater, by_sample, rated)
+def _check_raters(files: Sequence[RatingFile]) -> None:
+    """One file a person, one person a page, and all of one draw."""
+    first = files[0]
+    seen: dict[Any, RatingFile] = {}
+    for file in files:
+        if file.draw != first.draw:
+            raise UsageError(f"{file.path} and {first.path} are of two exports; import each alone")
+        for mark in (f"rater {file.rater}", f"page {file.page}"):
+            if mark in seen:
+                raise UsageError(f"{file.path} and {seen[mark].path} are both of {mark}; leave one")
+            seen[mark] = file
 
 
-def _outcome(sample: Sample, rated: Rated) -> Outcome:
-    rating = rated.ratings[sample.id]
-    if rating is None:
-        return Outcome.unscorable("the person couldn't tell", rater=rated.rater)
-    line = sample.payload
-    if line["status"] != "ok":
-        return Outcome.ok({"consistent": rating}, rater=rated.rater)
-    # The judge's 0 or 1 is the line's one score, whatever the arm calls it.
-    (verdict,) = line["scores"].values()
-    judged = int(verdict)
-    scores = {"consistent": rating, "judge": judged, "agreement": int(rating == judged)}
-    return Outcome.ok(scores, rater=rated.rater)
-
-
-def _share(metric: str, lines: Sequence[Line], arm: str) -> MetricRow:
-    values = [int(line["scores"][metric]) for line in lines if metric in line["scores"]]
-    return _row(metric, wilson(sum(values), len(values)), len(lines), arm)
-
-
-def _kappa(lines: Sequence[Line]) -> MetricRow:
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    table = [[0, 0], [0, 0]]
-    for line in lines:
-        if "judge" in line["scores"]:
-            table[int(line["scores"]["consistent"])][int(line["scores"]["judge"])] += 1
-    n = sum(map(sum, table))
-    if not n or any(sum(side) == n for side in (*table, *zip(*table, strict=True))):
-        # One of the two always says the same: chance explains everything, κ says nothing.
-        return _row("kappa", Interval(None, None, None, None, n, n), len(lines), "main")
-    kappa = cohens_kappa(table)
-    interval = Interval(kappa.kappa, kappa.kappa_low, kappa.kappa_upp, "asymptotic", n, n)
-    return _row("kappa", interval, len(lines), "main")
-
-
-def _row(metric: str, interval: Interval, n_total: int, arm: str) -> MetricRow:
-    return MetricRow(
-        metric,
-        interval.value,
-        interval.n,
-        n_total,
-        interval.low,
-        interval.high,
-        interval.method,
-        arm=arm,
-        note="insufficient" if interval.n < INSUFFICIENT else None,
+def _digest(subject: Ratings) -> str:
+    return sha256(
+        [[r.rater, [[asked.key, rating] for asked, rating in r.answers]] for r in subject.raters]
     )
+
+
+def _sample(line: Line, name: str, arm: str, outcome: Outcome) -> Sample:
+    place = {key: line[key] for key in ("sae", "hookpoint", "latent", "concept")}
+    return Sample(name, line["cluster"], arm, payload=outcome, **place)
+
+
+def _answer(rater: str, asked: Asked, rating: Rating, subject: Ratings) -> Sample:
+    name = f"rater/{rater}/{asked.part}/{asked.sample}"
+    detail = {"rater": rater, "part": asked.part, "of": asked.sample}
+    if asked.part == "check":
+        right = None if rating is None else int(rating == asked.expected)
+        return Sample(name, name, "check", payload=_scored("attention", right, **detail))
+    line = subject.lines[asked.sample]
+    arm = "again" if asked.part == "again" else line["arm"]
+    return _sample(line, name, arm, _scored("consistent", rating, **detail))
+
+
+def _verdict(line: Line) -> Outcome:
+    """The judge's 0 or 1: the line's one score, whatever the arm calls it."""
+    detail = {"rater": JUDGE, "part": JUDGE, "of": line["id"]}
+    if line["status"] != "ok":
+        return _scored(JUDGE, None, **detail)
+    (verdict,) = line["scores"].values()
+    covered = line["detail"].get("covered")
+    confidence = sum(covered) / len(covered) if covered else float(verdict)
+    return _scored(JUDGE, int(verdict), **detail, confidence=round(confidence, 4))
+
+
+def _scored(score: str, value: int | None, **detail: Any) -> Outcome:
+    if value is None:
+        return Outcome.unscorable("no answer", **detail)
+    return Outcome.ok({score: float(value)}, **detail)

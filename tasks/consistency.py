@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..errors import ChatError
+from ..harness.crowd import each
 from ..harness.task import Card, Line, Metric, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.cards import item_cards
 from .features.clip_scores import wrong_labels
-from .features.foils import in_random_order, items
+from .features.foils import Item, in_random_order, items
 from .features.judges import ChatJudge, LabelJudge
 from .features.masks import packed, unpacked
 from .features.plots import by_concept, by_layer
+from .features.probe_rows import PROBE_METRICS, probe_rows
+from .features.probes import (
+    ORDERS,
+    PROBED,
+    REPEATED,
+    Again,
+    Choice,
+    first_of,
+    probe_sample,
+    probes,
+    time_of,
+)
 from .features.segment import ExactMasks
 from .features.study import cached_images, refuse_unknown, studies
 from .features.verdicts import verdict_rows
 
 if TYPE_CHECKING:
     from ..harness.task import Context
-    from .features.foils import Item
     from .features.imageset import ImageSet
-    from .features.judges import Judge, Verdict
+    from .features.judges import Judge, Pictures, Verdict
     from .features.study import Study
     from .subject import Subject
 
+_KEPT = ("item", "explanation", "against", "lit")
+"""Of a line: what another judge is shown."""
 PER_CONCEPT = 100
 """Latents of a concept and SAE that are judged, drawn at random when there are more."""
 
@@ -65,51 +81,61 @@ METRICS = (
 
 
 class Consistency(Task["Subject"]):
-    """One true item and one foil a latent, judged blind in random order on held-out images."""
+    """One true item and one foil a latent, judged blind in random order.
+
+    Protocol `strict`: held-out images, latents drawn at random by concept, probes of the judge.
+    `paper`: the images that the explanation was written from, the first latents of a concept, no
+    probes; the paper's number is `tpr`. It had no foils: here they stay, as its control.
+    """
 
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="consistency",
-        version=1,
+        version=2,
         title="Consistency of explanations",
         description="Whether a judge accepts explanations and turns down foils. The embedded label "
         "judge (fits when the label covers half of the lit patches in 3 of 5 images) shares its "
         "truth with `iou`: it checks the explanations, not the images.",
-        metrics=METRICS,
+        metrics=(*METRICS, *PROBE_METRICS),
         cluster="latent",
-        unscorable="no explanation, or a reply that is not 0 or 1: left out, shown as coverage",
+        protocols=("strict", "paper"),
+        unscorable="no explanation, or a reply that is not in the form that was asked for: left "
+        "out, shown as coverage",
     )
-    batch_size: ClassVar[int] = 8
+    batch_size: ClassVar[int] = 32
     can_rejudge: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._judges: dict[int, Judge] = {}
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
-        refuse_unknown(context, "per_concept")
-        limit = int(context.params.get("per_concept", PER_CONCEPT))
-        pairs = []
+        refuse_unknown(context, "per_concept", "probed")
+        pairs, probed = [], []
         for study in studies(context):
             if study.arm == "main":
                 wrong = wrong_labels(study, context)
-                vocabulary = context.subject.provider.vocabulary
-                kept = set(_sampled(study, limit, context.seed))
-                everything = items(study, wrong, vocabulary, context.seed)
-                pairs += [pair for pair in everything if pair[0].latent in kept]
-        return [_sample(item) for item in in_random_order(pairs, context.seed)]
+                mine = _pairs(study, wrong, context)
+                pairs += mine
+                limit = _probed(context)
+                found = probes(mine, wrong, limit, context.seed)
+                probed += [probe_sample(*probe) for probe in found]
+        judged = [_sample(item) for item in in_random_order(pairs, context.seed)]
+        return [*judged, *probed]
 
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> Sequence[Outcome]:
         judge = self._judge(context)
-        return [_outcome(sample, judge, context) for sample in samples]
+        return each(lambda sample: _outcome(sample, judge, context), samples, judge.at_once)
 
     def rejudge(self, lines: Sequence[Line], context: Context[Subject]) -> Sequence[Outcome]:
-        judge, images = self._judge(context), context.subject.score
-        return [_rejudged(line, judge, images) for line in lines]
+        judge, images = self._judge(context), _images(context)
+        return each(lambda line: _rejudged(line, judge, images), lines, judge.at_once)
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
-        return list(verdict_rows(lines))
+        return [*verdict_rows(lines), *probe_rows(lines)]
 
     def cards(self, lines: Sequence[Line], context: Context[Subject]) -> Iterable[Card]:
-        return item_cards(lines, {s.id: s.payload for s in self.samples(context)}, context)
+        samples = self.samples(context)
+        asked = {s.id: s.payload for s in samples if isinstance(s.payload, Item)}
+        return item_cards(lines, asked, _images(context), context)
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         yield by_layer(rows, "youden_j", "Consistency (Youden's J) by layer")
@@ -118,12 +144,43 @@ class Consistency(Task["Subject"]):
     def _judge(self, context: Context[Subject]) -> Judge:
         """One judge a run: its caches live as long as the context."""
         if id(context) not in self._judges:
-            subject = context.subject
-            client = subject.judge
-            labels = LabelJudge(subject.score, ExactMasks())
-            chosen: Judge = ChatJudge(client, cached_images(subject.score)) if client else labels
+            client, images = context.subject.judge, _images(context)
+            labels = LabelJudge(images, ExactMasks())
+            chosen: Judge = ChatJudge(client, cached_images(images)) if client else labels
             self._judges = {id(context): chosen}
         return self._judges[id(context)]
+
+
+def _images(context: Context[Subject]) -> ImageSet:
+    """What is shown: held-out images, and by `paper` those that the explainer saw."""
+    subject = context.subject
+    return subject.search if context.protocol == "paper" else subject.score
+
+
+def _probed(context: Context[Subject]) -> int:
+    return 0 if context.protocol == "paper" else int(context.params.get("probed", PROBED))
+
+
+def _pairs(
+    study: Study, wrong: Mapping[str, str], context: Context[Subject]
+) -> list[tuple[Item, Item]]:
+    limit = int(context.params.get("per_concept", PER_CONCEPT))
+    paper = context.protocol == "paper"
+    kept = set(_first(study, limit) if paper else _sampled(study, limit, context.seed))
+    everything = items(study, wrong, context.subject.provider.vocabulary, context.seed)
+    pairs = [pair for pair in everything if pair[0].latent in kept]
+    if not paper:
+        return pairs
+    return [(replace(a, split="search"), replace(b, split="search")) for a, b in pairs]
+
+
+def _first(study: Study, limit: int) -> Iterator[int]:
+    """The first latents of each concept, as the paper took them."""
+    taken: dict[str | None, int] = {}
+    for latent, said in study.explanations.items():
+        taken[said.concept] = taken.get(said.concept, 0) + 1
+        if taken[said.concept] <= limit:
+            yield latent
 
 
 def _sampled(study: Study, limit: int, seed: int) -> Iterator[int]:
@@ -151,17 +208,19 @@ def _sample(item: Item) -> Sample:
 
 
 def _outcome(sample: Sample, judge: Judge, context: Context[Subject]) -> Outcome:
-    item: Item = sample.payload
-    about = {"item": item.kind, "explanation": item.explanation}
+    probe: Item | Choice | Again = sample.payload
+    item = probe if isinstance(probe, Item) else probe.item
+    about: dict[str, Any] = {"item": item.kind, "explanation": item.explanation}
     if item.explanation is None:
         return Outcome.unscorable(item.reason or "no explanation", **about)
-    images = context.subject.score
+    images = _images(context)
     pictures = list(item.pictures(images.size, context.seed))
     if not pictures:
         return Outcome.unscorable("silent on held-out images", **about)
-    shown = {"lit": [[images.ids[index], packed(mask)] for index, mask in pictures]}
-    verdict = judge.verdict(item.explanation, pictures, sample.id)
-    return _scored(item.kind, verdict, {**about, **shown})
+    if isinstance(probe, Choice):
+        about["against"] = probe.foil
+    about["lit"] = [[images.ids[index], packed(mask)] for index, mask in pictures]
+    return _judged(sample.id, sample.arm, about, pictures, judge)
 
 
 def _rejudged(line: Line, judge: Judge, images: ImageSet) -> Outcome:
@@ -169,18 +228,44 @@ def _rejudged(line: Line, judge: Judge, images: ImageSet) -> Outcome:
     if line["status"] == "error":
         return Outcome("error", error="it broke in the run itself; nothing is kept to judge")
     detail = line["detail"]
-    about = {key: detail[key] for key in ("item", "explanation", "lit") if key in detail}
+    about = {key: detail[key] for key in _KEPT if key in detail}
     if "lit" not in detail:
         return Outcome.unscorable(detail["reason"], **about)
     places = {name: index for index, name in enumerate(images.ids)}
     pictures = [(places[name], unpacked(text, images.size)) for name, text in detail["lit"]]
-    return _scored(
-        detail["item"], judge.verdict(detail["explanation"], pictures, line["id"]), about
-    )
+    return _judged(line["id"], line["arm"], about, pictures, judge)
 
 
-def _scored(kind: str, verdict: Verdict, about: Mapping[str, Any]) -> Outcome:
+def _judged(
+    sample: str, arm: str, about: Mapping[str, Any], pictures: Pictures, judge: Judge
+) -> Outcome:
+    """What the judge says of an item, a choice or an item again."""
+    try:
+        verdict = _verdict(sample, arm, about, pictures, judge)
+    except ChatError as error:
+        return Outcome.broken(error)
     if verdict.value is None:
         return Outcome.unscorable(verdict.reason or "no verdict", **about, **verdict.detail)
-    score = "tpr" if kind == "true" else "fpr"
-    return Outcome.ok({score: float(verdict.value)}, **about, **verdict.detail)
+    return Outcome.ok(_scores(arm, about["item"], verdict.value), **about, **verdict.detail)
+
+
+def _verdict(
+    sample: str, arm: str, about: Mapping[str, Any], pictures: Pictures, judge: Judge
+) -> Verdict:
+    said = str(about["explanation"])
+    if arm in ORDERS:
+        pair = (said, about["against"])
+        return judge.choice(*(pair if arm == ORDERS[0] else pair[::-1]), pictures, sample)
+    if arm == REPEATED:
+        # By the item's own name: asked again, the question must be the same to the letter.
+        return judge.verdict(said, pictures, first_of(sample), again=time_of(sample))
+    return judge.verdict(said, pictures, sample)
+
+
+def _scores(arm: str, kind: str, value: int) -> dict[str, float]:
+    if arm in ORDERS:
+        right = value if arm == ORDERS[0] else 1 - value
+        return {"chose_true": float(right), "chose_first": float(value)}
+    if arm == REPEATED:
+        return {"verdict": float(value)}
+    return {"tpr" if kind == "true" else "fpr": float(value)}

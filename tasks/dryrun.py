@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import UsageError
-from ..harness.forecast import Forecast, Price, Wanted, forecast
+from ..harness.budget import Price
+from ..harness.forecast import Forecast, Wanted, forecast
 from ..harness.registry import TESTBEDS
 from ..harness.rundir import list_runs
 from .session import Request, chosen_tasks, needs_judge

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import IncompleteError, NotComparableError, UsageError
 from ..harness.artefacts import ArtefactStore
-from ..harness.chat import ChatClient, chat_client
+from ..harness.chat import ChatClient
 from ..harness.plan import Plan, PlannedTask
 from ..harness.progress import Progress, SilentProgress
 from ..harness.recompute import installed_task
@@ -20,7 +20,7 @@ from ..harness.rundir import Run
 from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
-from .session import LABEL_JUDGE, LABEL_JUDGE_NOTE
+from .session import LABEL_JUDGE, LABEL_JUDGE_NOTE, open_judge
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def rescore(
         )
     _check_kept(run, again)
     transcript = Transcript()
-    client = None if judge in (None, LABELS) else chat_client(str(judge), "judge", transcript)
+    client = None if judge in (None, LABELS) else open_judge(str(judge), transcript)
     subject = _subject(run, judge, client) if again else None
     shown = progress or SilentProgress()
     plan = _plan(run, tasks, again, client, subject, transcript, Path(output_dir), shown)

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..harness.artefacts import ArtefactStore, cache_root
+from ..harness.budget import Budget, Price
 from ..harness.chat import ChatClient, chat_client
 from ..harness.plan import Plan, PlannedTask
 from ..harness.progress import Progress, SilentProgress
 from ..harness.registry import TASKS, TESTBEDS
+from ..harness.retry import Policy
 from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
 from .benchmarks.opening import HALLUC, OpenedQuestions, asked_questions
 from .controls import with_controls
+from .local_chat import LOCAL, LocalChat
 from .sparsity import measured_l0
 from .subject import Provider, Subject
 
@@ -105,6 +108,8 @@ def run(
     model: str = DEFAULT_WORLD,
     loading: Mapping[str, Any] | None = None,
     judge: str | None = None,
+    policy: Policy | None = None,
+    cost_limit: tuple[float, Price] | None = None,
     protocol: str = "strict",
     output_dir: str | Path = "runs",
     seed: int = 0,
@@ -118,8 +123,9 @@ def run(
     """Evaluate SAEs of an LMM on tasks; the run is written to `output_dir / run_id`.
 
     Without `saes` they are trained at `layers` (default: the testbed's) once, and kept in the
-    cache. The same call again goes on where it stopped, or returns the complete run. Raises
-    `UsageError` in one line for whatever doesn't exist or doesn't fit.
+    cache. The same call again goes on where it stopped, or returns the complete run. `policy` and
+    `cost_limit` say how a chat judge is called and when it is too dear. Raises `UsageError` in one
+    line for whatever doesn't exist or doesn't fit.
     """
     request = Request.of(
         tasks,
@@ -141,7 +147,8 @@ def run(
     chosen = chosen_tasks(request)
     asked = asked_questions(request.questions, request.images, request.tasks, shown)
     transcript = Transcript()
-    client = _judge(request, transcript, shown)
+    budget = Budget(*cost_limit, transcript) if cost_limit else None
+    client = _judge(request, transcript, shown, policy, budget)
     folder = _writable(Path(output_dir))
     subject = open_subject(request, client, shown)
     if asked is not None:
@@ -176,14 +183,20 @@ def chosen_tasks(request: Request) -> list[Task[Any]]:
     return tasks
 
 
-def _judge(request: Request, transcript: Transcript, progress: Progress) -> ChatClient | None:
+def _judge(
+    request: Request,
+    transcript: Transcript,
+    progress: Progress,
+    policy: Policy | None = None,
+    budget: Budget | None = None,
+) -> ChatClient | None:
     """Where no task asks a judge, none is opened: no key is needed, and it makes no other run."""
     if request.judge is None:
         return None
     if not needs_judge(request):
         progress.say(f"no task here asks a judge: {request.judge} is not used")
         return None
-    client = chat_client(request.judge, "judge", transcript)
+    client = open_judge(request.judge, transcript, policy, budget)
     client.describe()  # an address that serves no model, or several, says so now
     return client
 
@@ -191,6 +204,18 @@ def _judge(request: Request, transcript: Transcript, progress: Progress) -> Chat
 def needs_judge(request: Request) -> bool:
     """Whether a judge was named, and some task may ask it."""
     return request.judge is not None and not set(request.tasks) <= set(_JUDGELESS)
+
+
+def open_judge(
+    ref: str,
+    transcript: Transcript,
+    policy: Policy | None = None,
+    budget: Budget | None = None,
+) -> ChatClient:
+    """What `chat_client` opens, and `hf:FOLDER` or `hf:owner/name`."""
+    if ref.startswith(LOCAL):
+        return LocalChat(ref, "judge", transcript)
+    return chat_client(ref, "judge", transcript, policy, budget)
 
 
 def _writable(folder: Path) -> Path:

@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,12 +187,30 @@ _CHROMIUM = (
 )
 
 
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+def _chromium() -> str:
     """Skips where there is no Chromium, but fails in CI, where there must be one."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
     if program is None and os.environ.get("CI") == "true":
         pytest.fail("no Chromium in CI: pages would go untested")
     if program is None:
         pytest.skip("no Chromium: install it to test pages")
-    return Browser(program, tmp_path_factory.mktemp("profiles"))
+    return program
+
+
+@pytest.fixture
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page under the keyboard, see `chromium.Tab`."""
+    spec = spec_from_file_location("chromium", Path(__file__).with_name("chromium.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    opened = module.Tab(_chromium(), tmp_path_factory.mktemp("tab"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """Opens a file and gives what a browser makes of it."""
+    return Browser(_chromium(), tmp_path_factory.mktemp("profiles"))

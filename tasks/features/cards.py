@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ...harness.task import Context
     from ..subject import Subject
     from .foils import Item
+    from .imageset import ImageSet
     from .masks import Mask
     from .study import CachedImages, Split, Study
 
@@ -22,6 +23,7 @@ CARDS_PER_HOOKPOINT = 60
 """Items of a judge: people look at some. Features have a card each."""
 NEIGHBOURS = 4
 """Latents named on a card: those whose decoder rows point most nearly the same way."""
+SEEN, WHOLE = "what the judge saw", "the same pictures, whole"
 _COLOURS = 96
 """Of a strip's palette: a third of the bytes, and no difference that an eye would mind."""
 
@@ -108,27 +110,29 @@ def _card(
 
 
 def item_cards(
-    lines: Sequence[Line], asked: Mapping[str, Item], context: Context[Subject]
+    lines: Sequence[Line], asked: Mapping[str, Item], shown: ImageSet, context: Context[Subject]
 ) -> Iterator[Card]:
     """What the judge was shown, for people to judge too: a random share of each hookpoint's items.
 
     `title` and `text` don't tell a foil from a true item; `tags` do.
     """
-    images, size = cached_images(context.subject.score), context.subject.score.size
+    images, size = cached_images(shown), shown.size
     left: dict[tuple[str, str], int] = {}
     for line in lines:
         item = asked.get(line["id"])
         where = (line["sae"], line["hookpoint"])
         if item is None or not item.explanation or left.get(where, 0) >= CARDS_PER_HOOKPOINT:
             continue
-        pairs = item.pictures(size, context.seed)
-        if picture := strip([dimmed(images(index), lit) for index, lit in pairs]):
+        pairs = list(item.pictures(size, context.seed))
+        picture = strip([dimmed(images(index), lit) for index, lit in pairs])
+        whole = strip([images(index).convert("RGB") for index, _ in pairs])
+        if picture and whole:
             left[where] = left.get(where, 0) + 1
             yield Card(
                 title=f"{line['hookpoint']} latent {line['latent']}",
                 text={"explanation": item.explanation},
                 scores=dict(line["scores"]),
-                images=[("what the judge saw", picture)],
+                images=[(SEEN, picture), (WHOLE, whole)],
                 tags={
                     "concept": line["concept"] or "none",
                     "hookpoint": line["hookpoint"],

@@ -14,7 +14,7 @@ from .masks import rolled
 if TYPE_CHECKING:
     from .explain import Explanation
     from .masks import Mask
-    from .study import Study
+    from .study import Split, Study
 
 Kind = Literal["true", "shuffled", "moved", "neighbour", "edited", "none"]
 FOILS: tuple[Kind, ...] = ("shuffled", "moved", "neighbour", "edited")
@@ -31,13 +31,15 @@ class Item:
     kind: Kind
     explanation: str | None
     shown: int
-    """The latent whose held-out images are shown."""
+    """The latent whose images are shown."""
     reason: str | None = None
     """Why there is nothing to ask."""
+    split: Split = "top"
+    """Held-out images, or those that the explanation was written from."""
 
     def pictures(self, size: tuple[int, int], seed: int) -> Iterator[tuple[int, Mask]]:
-        """(index within the held-out images, lit pixels), best first."""
-        for index, mask in self.study.masked(self.shown, "top", size):
+        """(index within the image set, lit pixels), best first."""
+        for index, mask in self.study.masked(self.shown, self.split, size):
             if self.kind == "moved":
                 mask = rolled(mask, np.random.default_rng([seed, self.latent, index]))
             yield index, mask

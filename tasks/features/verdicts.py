@@ -19,7 +19,7 @@ _COLUMNS = {"tpr": 0, "fpr": 2}
 
 def verdict_rows(lines: Sequence[Line]) -> Iterator[MetricRow]:
     """J, balanced accuracy, TPR and FPR in every cell; FPR by kind of foil over all concepts."""
-    for cell in cells(lines):
+    for cell in cells([line for line in lines if line["arm"] in ("main", "foil")]):
         yield from _discrimination(cell)
         yield from _share(cell, "main", cell.arm("main"), "tpr")
         yield from _share(cell, "main", cell.arm("foil"), "fpr")

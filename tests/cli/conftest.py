@@ -29,7 +29,7 @@ HOOKPOINT = "model.layers.1"
 
 
 class Toy(Task[float]):
-    """Consistency without a model: a share `subject` of 30 latents has it, two have no score.
+    """Consistency without a model: a share `subject` of the latents has it, two have no score.
 
     One score a line, as the real task's.
     """
@@ -46,9 +46,12 @@ class Toy(Task[float]):
         cluster="latent",
     )
 
+    def __init__(self, latents: int = 30) -> None:
+        self.latents = latents
+
     def samples(self, context: Context[float]) -> Iterable[Sample]:
         for arm in ("main", "foil"):
-            for i in range(30):
+            for i in range(self.latents):
                 yield Sample(f"{arm}/{i}", str(i), arm, "toy", HOOKPOINT, i, "object", payload=i)
 
     def evaluate(self, samples: Sequence[Sample], context: Context[float]) -> Sequence[Outcome]:
@@ -59,7 +62,7 @@ class Toy(Task[float]):
             return Outcome.unscorable("no \x1b[31mexplanation")
         if sample.payload == 29:
             raise RuntimeError("the judge went away")
-        good = sample.arm == "main" and sample.payload < 30 * share
+        good = sample.arm == "main" and sample.payload < self.latents * share
         return Outcome.ok({"tpr": float(good)}, length=4)
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
@@ -81,9 +84,15 @@ class Toy(Task[float]):
 
     def cards(self, lines: Sequence[Line], context: Context[float]) -> Iterable[Card]:
         for line in lines:
-            picture = Image.new("RGB", (8, 8), (line["latent"] * 8, 0, 0))
+            lit = Image.new("RGB", (40, 8), (line["latent"], 0, 0))
+            whole = Image.new("RGB", (40, 8), (line["latent"], 90, 90))
             text = {"explanation": f"<b>boat</b> {line['latent']}"}
-            yield Card(f"latent {line['latent']}", text, images=[("1", picture)], sample=line["id"])
+            yield Card(
+                f"latent {line['latent']}",
+                text,
+                images=[("lit", lit), ("whole", whole)],
+                sample=line["id"],
+            )
 
 
 @pytest.fixture
@@ -114,12 +123,13 @@ def make_run(in_folder: Path) -> Callable[..., Run]:
         version: int = 1,
         fail_on_error: float = 2,
         l0: float | None = None,
+        latents: int = 30,
     ) -> Run:
         context = Context(share, ArtefactStore(), SilentProgress(), seed=seed)
         plan = Plan(
-            tasks=[PlannedTask(Toy(), context)],
+            tasks=[PlannedTask(Toy(latents), context)],
             directory=in_folder / "runs",
-            identity={"share": share},
+            identity={"share": share, "latents": latents},
             comparability={"dataset": version},
             config={"tasks": ["consistency"], "model": "testbed", "saes": ["toy"]},
             saes=[{"name": "toy", "hookpoint": HOOKPOINT, "weights_sha256": "0", "l0": l0}],

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from lmmsae_eval.harness.budget import Price
 from lmmsae_eval.harness.rundir import Run, load_run
 
 Type = Callable[..., Result]
@@ -166,9 +167,13 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         *("run", "-t", "iou,clip", "--tasks", "halluc,iou", "-l", "2,model.layers.4", "-s", "a"),
         *("--sae", "b", "--limit", "0.5", "--seed", "3", "--output_dir", "x", "--judge", "y"),
         *("--segmenter", "d+s", "--dtype", "bfloat16", "--image-tokens", "base"),
+        *("--concurrency", "9", "--cost-limit", "5"),
+        *("--judge-price", "2.5", "10"),
     )
 
     assert asked.pop("progress")
+    assert asked.pop("policy").concurrency == 9
+    assert asked.pop("cost_limit") == (5, Price(2.5, 10))
     assert asked.pop("params")["iou"]["segmenter"]["ref"] == "d+s"
     assert asked == {
         "tasks": ["iou", "clip", "halluc"],

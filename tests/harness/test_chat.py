@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 from lmmsae_eval.errors import ChatError, UsageError
-from lmmsae_eval.harness.chat import OpenAIChat, ReplayChat, chat_client
-from lmmsae_eval.harness.question import request_sha256
+from lmmsae_eval.harness.chat import chat_client
+from lmmsae_eval.harness.openai_chat import OpenAIChat
+from lmmsae_eval.harness.question import Form, request_sha256
+from lmmsae_eval.harness.replay import ReplayChat
+from lmmsae_eval.harness.retry import Policy
 from lmmsae_eval.harness.rundir import JUDGE, RunDirectory, load_run
 from lmmsae_eval.harness.runner import Plan, execute
 from lmmsae_eval.harness.task import Sample
@@ -26,7 +29,7 @@ Answer = tuple[int, bytes, str]
 """Status, body, content type."""
 
 
-def completion(text: str | None, model: str = "served-2026") -> Answer:
+def completion(text: str | None, model: str = "m-2026") -> Answer:
     body = {
         "id": "x",
         "object": "chat.completion",
@@ -55,6 +58,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[Answer] = [completion("yes")]
         self.models = ["only-model"]
+        self.retry_after: str | None = None
         self.requests: list[tuple[str, dict[str, str], Any]] = []
 
     @property
@@ -72,7 +76,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.requests.append((self.path, headers, body))
-        self._send(self.server.next_answer())
+        status, answer, kind = self.server.next_answer()
+        # Answered by whom was asked, under a dated name, as endpoints do.
+        self._send((status, answer.replace(b'"m-2026"', f'"{body["model"]}-2026"'.encode()), kind))
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, {}, None))
@@ -84,6 +90,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, body, kind = answer
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        if self.server.retry_after and status == 429:
+            self.send_header("Retry-After", self.server.retry_after)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -115,7 +123,8 @@ def recorder(tmp_path: Path) -> Transcript:
 
 
 def judge(server: Server, transcript: Transcript | None = None, retries: int = 0) -> OpenAIChat:
-    return OpenAIChat(f"{server.url}/v1#m", "judge", transcript, timeout=5, max_retries=retries)
+    policy = Policy(timeout=5, retries=retries)
+    return OpenAIChat(f"{server.url}/v1#m", "judge", transcript, policy)
 
 
 def picture(level: int = 200) -> Image.Image:
@@ -125,7 +134,7 @@ def picture(level: int = 200) -> Image.Image:
 def test_a_question_of_texts_and_pictures_is_answered(server: Server) -> None:
     reply = judge(server).ask("You judge.", ["Is this red?", picture()], key="item 1")
 
-    assert (reply.text, reply.model, reply.cached) == ("yes", "served-2026", False)
+    assert (reply.text, reply.model, reply.cached) == ("yes", "m-2026", False)
     assert reply.usage == {"prompt_tokens": 11, "completion_tokens": 2}
     ((path, _, body),) = server.requests
     assert path == "/v1/chat/completions"
@@ -174,7 +183,7 @@ def test_an_address_that_serves_several_models_or_none_is_refused(server: Server
 
 def test_an_address_where_nobody_listens_is_one_line() -> None:
     with pytest.raises(ChatError, match="listed no models"):
-        OpenAIChat("http://127.0.0.1:9", max_retries=0).describe()
+        OpenAIChat("http://127.0.0.1:9", policy=Policy(retries=0)).describe()
 
 
 def test_a_replay_is_comparable_with_what_it_replays_and_another_run(
@@ -267,7 +276,7 @@ def test_a_wrong_key_or_model_is_an_error_of_the_whole_command(server: Server, s
         (200, b'{"choices": [{}]}', "application/json"),
         (200, b"", "application/json"),
         completion(None),
-        completion(" \n"),
+        (200, completion("")[1].replace(b'"stop"', b'"length"'), "application/json"),
     ],
     ids=lambda answer: answer[1][:24].decode(errors="replace") or "empty",
 )
@@ -282,9 +291,15 @@ def test_garbage_under_status_200_is_an_error_and_no_verdict(
     assert recorder.entries[0]["reply"] is None
 
 
+def test_a_model_that_ends_at_once_has_said_nothing(server: Server) -> None:
+    server.answers = [completion("")]
+
+    assert judge(server).ask("", ["hello"], key="a").text == ""
+
+
 def test_nobody_listening_is_an_error_of_this_item() -> None:
     with pytest.raises(ChatError, match="did not answer"):
-        OpenAIChat("http://127.0.0.1:9/v1#m", max_retries=0).ask("", ["hello"], key="a")
+        OpenAIChat("http://127.0.0.1:9/v1#m", policy=Policy(retries=0)).ask("", ["hello"], key="a")
 
 
 def test_every_request_and_reply_is_written_at_once(
@@ -299,11 +314,11 @@ def test_every_request_and_reply_is_written_at_once(
     assert failed["error"]["type"] == "ChatError"
     assert failed["reply"] is None
     assert answered["reply"] == "no"
-    assert answered["served"] == "served-2026"
+    assert answered["served"] == "m-2026"
     assert answered["system"] == "S"
     assert answered["parts"][0] == {"text": "Q"}
     assert answered["parts"][1]["size"] == [6, 4]
-    summary = {"calls": 2, "failed": 1, "served": ["served-2026"]}
+    summary = {"calls": 2, "failed": 1, "lost": 0, "served": ["m-2026"]}
     assert recorder.summary() == summary | {"prompt_tokens": 11, "completion_tokens": 2}
 
 
@@ -403,7 +418,7 @@ def test_a_judged_run_keeps_its_transcript_and_counts(
 
     assert len(run.judge()) == 10
     assert run.document["judge"]["calls"] == 10
-    assert run.document["judge"]["served"] == ["served-2026"]
+    assert run.document["judge"]["served"] == ["m-2026"]
     assert run.damage() == []
 
 
@@ -432,3 +447,107 @@ def test_a_dead_judge_gives_errors_and_no_scores(server: Server, plan: Callable[
     assert run.metrics[0]["n_ok"] == 3
     assert all(not line["scores"] for line in run.lines("toy/mean") if line["status"] == "error")
     assert load_run(run.path).document["judge"]["failed"] > 0
+
+
+FORM = Form("k7f3", "fits", (0, 1))
+
+
+def test_an_endpoint_that_can_is_held_to_the_form(server: Server, recorder: Transcript) -> None:
+    server.answers = [completion(FORM.example(1))]
+
+    judge(server, recorder).ask("", ["hello"], "a", FORM)
+
+    ((_, _, body),) = server.requests
+    assert body["response_format"]["json_schema"]["schema"] == FORM.schema()
+    assert recorder.entries[0]["held_to_form"] is True
+
+
+def test_an_endpoint_that_cannot_is_asked_without_and_the_reply_read_as_strictly(
+    server: Server, recorder: Transcript
+) -> None:
+    server.answers = [failure(400, "unknown field response_format"), completion("fits: 1")]
+    client = judge(server, recorder)
+
+    reply = client.ask("", ["hello"], "a", FORM)
+    client.ask("", ["hello"], "b", FORM)
+
+    assert FORM.read(reply.text) is None
+    assert ["response_format" in body for _, _, body in server.requests] == [True, False, False]
+    assert [entry["held_to_form"] for entry in recorder.entries] == [False, False]
+
+
+def test_a_reply_to_another_question_is_no_reply_and_asked_for_again(
+    server: Server, recorder: Transcript
+) -> None:
+    server.answers = [
+        completion(Form("other", "fits", (0, 1)).example(0)),
+        completion(FORM.example(1)),
+    ]
+
+    reply = judge(server, recorder, retries=1).ask("", ["hello"], "a", FORM)
+
+    assert FORM.read(reply.text) == 1
+    assert recorder.entries[0]["attempts"] == 2
+    # Both were paid for.
+    assert recorder.summary()["completion_tokens"] == 4
+
+
+@pytest.mark.parametrize(
+    ("served", "fine"),
+    [
+        *(("m", True), ("m-2026-01-01", True), ("m@main", True), ("m:latest", True)),
+        *(("org/m", True), ("m-mini", False), ("n", False), ("m2", False)),
+    ],
+)
+def test_a_dated_name_is_the_same_model_and_any_other_is_refused(
+    server: Server, served: str, fine: bool
+) -> None:
+    server.answers = [completion("1", model=served)]
+    if fine:
+        assert judge(server).ask("", ["hello"], key="a").model == served
+        return
+    with pytest.raises(ChatError, match=f"answered as '{served}', not as 'm'.*#m={served}"):
+        judge(server).ask("", ["hello"], key="a")
+
+
+def test_a_model_that_answers_under_another_name_can_be_named(server: Server) -> None:
+    server.answers = [completion("1", model="real-name")]
+
+    reply = OpenAIChat(f"{server.url}/v1#alias=real-name").ask("", ["hello"], key="a")
+
+    assert reply.model == "real-name"
+    assert server.requests[0][2]["model"] == "alias"
+
+
+def test_a_model_that_changes_within_a_run_is_refused(server: Server, recorder: Transcript) -> None:
+    server.answers = [completion("1", model="m-1"), completion("1", model="m-2")]
+    client = judge(server, recorder)
+    client.ask("", ["hello"], key="a")
+
+    with pytest.raises(ChatError, match="answered as 'm-2', earlier as 'm-1'"):
+        client.ask("", ["hello"], key="b")
+
+
+def test_a_retry_waits_as_long_as_the_endpoint_says(server: Server) -> None:
+    import time
+
+    server.answers = [failure(429), completion("1")]
+    server.retry_after = "0.6"
+    start = time.monotonic()
+
+    judge(server, retries=1).ask("", ["hello"], key="a")
+
+    assert time.monotonic() - start >= 0.6
+
+
+def test_an_endpoint_that_counts_no_tokens_is_paid_at_the_likely_price(
+    server: Server, recorder: Transcript
+) -> None:
+    status, body, kind = completion("1")
+    document = json.loads(body)
+    del document["usage"]
+    server.answers = [(status, json.dumps(document).encode(), kind)]
+
+    judge(server, recorder).ask("x" * 3000, [picture()], key="a")
+
+    assert recorder.tokens["prompt_tokens"] >= 1000

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lmmsae_eval.harness.forecast import Forecast, Price, Wanted, forecast
+from lmmsae_eval.harness.budget import Price
+from lmmsae_eval.harness.forecast import Forecast, Wanted, forecast
 from lmmsae_eval.harness.rundir import Run, load_run
 from lmmsae_eval.harness.runner import Plan, execute
 from lmmsae_eval.harness.task import Outcome

@@ -214,7 +214,7 @@ def test_tasks_that_ask_no_judge_need_no_key_and_are_the_same_run_with_one(world
 
 @pytest.mark.usefixtures("unmeasured")
 def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(world, tmp_path):
-    from lmmsae_eval.harness.chat import ReplayChat
+    from lmmsae_eval.harness.replay import ReplayChat
     from lmmsae_eval.harness.transcript import Transcript
     from lmmsae_eval.tasks.session import Request, _plan, chosen_tasks, open_subject
 

@@ -17,7 +17,7 @@ from lmmsae_eval.errors import (
 from lmmsae_eval.harness.chat import Reply
 from lmmsae_eval.harness.compare import compare
 from lmmsae_eval.harness.plan import Plan, PlannedTask
-from lmmsae_eval.harness.question import new_entry
+from lmmsae_eval.harness.question import Form, new_entry
 from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.harness.rundir import Run
 from lmmsae_eval.harness.runner import execute
@@ -37,16 +37,19 @@ class Chat:
     """A chat model with one answer that remembers what it was asked."""
 
     ref = "chat"
+    concurrency = 1
 
     def __init__(self, answer: str = "1", breaks_after: int | None = None) -> None:
         self.answer, self.breaks_after = answer, breaks_after
         self.asked: list[tuple[str, list[Any], str]] = []
 
-    def ask(self, system: str, parts: Sequence[Any], key: str) -> Reply:
+    def ask(self, system: str, parts: Sequence[Any], key: str, form: Form) -> Reply:
         if self.breaks_after is not None and len(self.asked) >= self.breaks_after:
             raise ChatError("chat did not answer")
         self.asked.append((system, list(parts), key))
-        return Reply(self.answer, "chat-1")
+        in_form = self.answer in ("0", "1")
+        said = form.example(form.answers[int(self.answer)]) if in_form else self.answer
+        return Reply(said, "chat-1")
 
     def describe(self) -> dict[str, Any]:
         return {"provider": "test", "requested": "chat"}
@@ -84,7 +87,7 @@ def asks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Chat], Chat]:
     """Every judge that is named is this chat."""
 
     def arrange(chat: Chat) -> Chat:
-        monkeypatch.setattr(rescoring, "chat_client", lambda *_: chat)
+        monkeypatch.setattr(rescoring, "open_judge", lambda *_: chat)
         return chat
 
     return arrange

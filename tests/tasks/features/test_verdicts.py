@@ -87,6 +87,18 @@ def test_a_coin_judge_covers_0() -> None:
     assert hits >= 53
 
 
+@pytest.mark.campaign
+@pytest.mark.parametrize("n", [100, 300])
+def test_a_coin_judge_covers_0_in_93_to_97_percent_of_2000_draws(n: int) -> None:
+    rng = np.random.default_rng(n)
+    hits = 0
+    for _ in range(2000):
+        coin = rng.integers(0, 2, (2, n)).tolist()
+        found = total(verdict_rows(lines(*coin)), "youden_j")
+        hits += found.ci_low <= 0 <= found.ci_high
+    assert 0.93 <= hits / 2000 <= 0.97
+
+
 def test_foils_of_one_kind_are_counted_by_themselves() -> None:
     mixed = lines([1] * 4, [1] * 4, "moved") + lines([], [0] * 4, "edited")
     rows = list(verdict_rows(mixed))

@@ -1,0 +1,74 @@
+"""Options of a chat judge: where it is, how it is called, what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, TypeVar
+
+import click
+
+from ..errors import UsageError
+from ..harness.budget import Price
+from ..harness.retry import Policy
+from .options import FiniteRange
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_DEFAULT = Policy()
+_OPTIONS = (
+    click.option(
+        "--judge",
+        metavar="REF",
+        help="openai/MODEL, a URL[#model], hf:FOLDER|ID or replay:FILE.  "
+        "[default: the testbed's labels]",
+    ),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1, 64),
+        default=_DEFAULT.concurrency,
+        show_default=True,
+        help="Calls to the judge at once.",
+    ),
+    click.option(
+        "--call-timeout",
+        type=FiniteRange(0, min_open=True),
+        default=_DEFAULT.timeout,
+        show_default=True,
+        metavar="S",
+        help="Seconds of one attempt; with all its retries a call may take five times that.",
+    ),
+    click.option(
+        "--cost-limit",
+        type=FiniteRange(0, min_open=True),
+        metavar="USD",
+        help="Stop before the judge's calls cost more over the whole run; needs --judge-price.",
+    ),
+    click.option(
+        "--judge-price",
+        type=FiniteRange(0),
+        nargs=2,
+        metavar="IN OUT",
+        help="US dollars a million tokens, for --cost-limit and for the estimate of --dry-run.",
+    ),
+)
+
+
+def judge_options(command: CommandT) -> CommandT:
+    """`--judge` and what belongs to it."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), command)
+
+
+def calling(
+    concurrency: int,
+    call_timeout: float,
+    cost_limit: float | None,
+    judge_price: tuple[float, float] | None,
+) -> dict[str, Any]:
+    """What `run` takes of them: `policy`, and `cost_limit` with its price. Raises `UsageError`."""
+    policy = Policy(call_timeout, 5 * call_timeout, concurrency=concurrency)
+    if cost_limit is None:
+        return {"policy": policy, "cost_limit": None}
+    if judge_price is None:
+        raise UsageError("--cost-limit needs --judge-price IN OUT: prices change, none is built in")
+    return {"policy": policy, "cost_limit": (cost_limit, Price(*judge_price))}
