@@ -89,9 +89,12 @@ class Request:
             "judge": self.judge,
             "protocol": self.protocol,
             "params": {task: dict(params) for task, params in self.params.items()},
-            "questions": self.questions,
-            "images": self.images,
+            **{name: value for name, value in self._data().items() if value is not None},
         }
+
+    def _data(self) -> dict[str, str | None]:
+        """Only where given: earlier runs, which know no such options, stay the same run."""
+        return {"questions": self.questions, "images": self.images}
 
 
 def run(
