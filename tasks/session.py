@@ -95,9 +95,12 @@ class Request:
             "protocol": self.protocol,
             "params": {task: dict(params) for task, params in self.params.items()},
             **({"loading": _words(self.loading)} if self.loading else {}),
-            "questions": self.questions,
-            "images": self.images,
+            **{name: value for name, value in self._data().items() if value is not None},
         }
+
+    def _data(self) -> dict[str, str | None]:
+        """Only where given: earlier runs, which know no such options, stay the same run."""
+        return {"questions": self.questions, "images": self.images}
 
 
 def run(

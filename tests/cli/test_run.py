@@ -186,6 +186,8 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         "output_dir": Path("x"),
         "seed": 3,
         "limit": 0.5,
+        "questions": None,
+        "images": None,
         "samples": (),
     }
 
