@@ -254,8 +254,10 @@ def _verdict(
 ) -> Verdict:
     said = str(about["explanation"])
     if arm in ORDERS:
-        pair = (said, about["against"])
-        return judge.choice(*(pair if arm == ORDERS[0] else pair[::-1]), pictures, sample)
+        first, second = said, str(about["against"])
+        if arm != ORDERS[0]:
+            first, second = second, first
+        return judge.choice(first, second, pictures, sample)
     if arm == REPEATED:
         # By the item's own name: asked again, the question must be the same to the letter.
         return judge.verdict(said, pictures, first_of(sample), again=time_of(sample))

@@ -36,7 +36,7 @@ class Toy(Task[float]):
 
     spec = TaskSpec(
         name="consistency",
-        version=1,
+        version=2,
         title="Consistency",
         description="Toy.",
         metrics=(
