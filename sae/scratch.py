@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 
 _spare = threading.local()
@@ -21,7 +22,8 @@ def borrowed(n_values: int, like: Tensor) -> Iterator[Tensor]:
     """
     room: Tensor = _spare.__dict__.pop("room", like.new_empty(0))
     if (room.dtype, room.device) != (like.dtype, like.device) or len(room) < n_values:
-        room = like.new_empty(n_values)
+        with torch.inference_mode(False):  # made in it, nobody outside could write there
+            room = like.new_empty(n_values)
     try:
         yield room[:n_values]
     finally:

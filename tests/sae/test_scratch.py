@@ -38,6 +38,13 @@ def test_while_it_is_lent_others_get_memory_of_their_own() -> None:
         assert mine.eq(1).all()
 
 
+def test_what_was_lent_in_inference_mode_can_be_written_outside() -> None:
+    with torch.inference_mode():
+        address(3000)
+    with borrowed(3000, LIKE) as room:
+        room.fill_(1)
+
+
 def test_threads_do_not_share_it() -> None:
     with borrowed(100, LIKE) as mine:
         own = mine.data_ptr()
