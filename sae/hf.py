@@ -130,7 +130,7 @@ class TransformersLMM:
             decoding = mask is not None and mask.shape[1] > ids.shape[1]
             kinds = torch.full_like(ids, TokenKind.ANSWER, dtype=torch.int8)
             if not decoding:
-                kinds = self._kinds(ids, torch.ones_like(ids) if mask is None else mask)
+                kinds = self.inputs.kinds_of(ids, torch.ones_like(ids) if mask is None else mask)
             views[:] = [Batch({}, kinds, [])]
 
         handle = self.model.register_forward_pre_hook(watch, with_kwargs=True)

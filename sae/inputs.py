@@ -119,6 +119,12 @@ class Inputs:
             raise UsageError(f"{self.name} has no chat template; save one with its processor")
         return _PLAIN[self._family].format(image=self.processor.image_token, text=prompt.text)
 
+    def kinds_of(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """What token ids alone tell: every image token counts as of the base image."""
+        kinds = self._kinds(ids, mask)
+        kinds[(ids == self._image_token) & (mask != 0)] = TokenKind.IMAGE
+        return kinds
+
     def _kinds(self, ids: Tensor, mask: Tensor) -> Tensor:
         kinds = torch.full_like(ids, TokenKind.TEXT, dtype=torch.int8)
         bos = self.processor.tokenizer.bos_token_id
