@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,6 +212,16 @@ def test_export_config_writes_what_was_given(type_command: Type, make_run: Make)
         'tasks = ["consistency"]\nmodel = "testbed"\nsae = ["toy"]\nseed = 7\n'
     )
     refused(type_command("export-config", run.id, "-o", "x.json"), "neither TOML nor YAML")
+
+
+def test_how_the_model_was_loaded_is_exported_as_it_is_typed() -> None:
+    from lmmsae_eval.tasks.exporting import run_options
+    from lmmsae_eval.tasks.session import Request
+
+    loading = {"dtype": "bfloat16", "image_tokens": "base"}
+    config = Request.of("iou", model="owner/name", loading=loading).document()
+    options = run_options(SimpleNamespace(document={"config": config}, path="runs/a"))
+    assert options == {"tasks": ["iou"], "model": "owner/name", "protocol": "strict", **loading}
 
 
 def made(folder: str) -> list[str]:
