@@ -165,7 +165,7 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
     type_command(
         *("run", "-t", "iou,clip", "--tasks", "halluc,iou", "-l", "2,model.layers.4", "-s", "a"),
         *("--sae", "b", "--limit", "0.5", "--seed", "3", "--output_dir", "x", "--judge", "y"),
-        *("--segmenter", "d+s"),
+        *("--segmenter", "d+s", "--questions", "q.json", "--images", "z.zip"),
     )
 
     assert asked.pop("progress")
@@ -181,6 +181,8 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         "seed": 3,
         "limit": 0.5,
         "samples": (),
+        "questions": "q.json",
+        "images": "z.zip",
     }
 
 
