@@ -169,6 +169,7 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         *("--segmenter", "d+s", "--dtype", "bfloat16", "--image-tokens", "base"),
         *("--concurrency", "9", "--cost-limit", "5"),
         *("--judge-price", "2.5", "10"),
+        *("--questions", "q.json", "--images", "z.zip"),
     )
 
     assert asked.pop("progress")
@@ -186,9 +187,9 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         "output_dir": Path("x"),
         "seed": 3,
         "limit": 0.5,
-        "questions": None,
-        "images": None,
         "samples": (),
+        "questions": "q.json",
+        "images": "z.zip",
     }
 
 
