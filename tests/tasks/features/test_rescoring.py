@@ -24,6 +24,7 @@ from lmmsae_eval.harness.runner import execute
 from lmmsae_eval.tasks import rescoring
 from lmmsae_eval.tasks.consistency import Consistency
 from lmmsae_eval.tasks.features.masks import packed, unpacked
+from lmmsae_eval.tasks.features.probes import ORDERS, REPEATED
 from lmmsae_eval.tasks.iou import Iou
 from lmmsae_eval.tasks.rescoring import rescore, what_was_done
 from lmmsae_eval.tasks.session import LABEL_JUDGE
@@ -42,11 +43,13 @@ class Chat:
     def __init__(self, answer: str = "1", breaks_after: int | None = None) -> None:
         self.answer, self.breaks_after = answer, breaks_after
         self.asked: list[tuple[str, list[Any], str]] = []
+        self.forms: list[Form] = []
 
     def ask(self, system: str, parts: Sequence[Any], key: str, form: Form) -> Reply:
         if self.breaks_after is not None and len(self.asked) >= self.breaks_after:
             raise ChatError("chat did not answer")
         self.asked.append((system, list(parts), key))
+        self.forms.append(form)
         in_form = self.answer in ("0", "1")
         said = form.example(form.answers[int(self.answer)]) if in_form else self.answer
         return Reply(said, "chat-1")
@@ -94,7 +97,9 @@ def asks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Chat], Chat]:
 
 
 def scores(run: Run, task: str = "consistency") -> dict[str, Any]:
-    return {line["id"]: (line["status"], line["scores"]) for line in run.lines(task)}
+    """Of the items: probes have scores of their own kind."""
+    lines = [line for line in run.lines(task) if line["arm"] not in (*ORDERS, REPEATED)]
+    return {line["id"]: (line["status"], line["scores"]) for line in lines}
 
 
 def seen(chat: Chat) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def test_another_judge_is_shown_exactly_what_the_first_one_was(
     assert child.document["judge"]["requested"] == "chat"
     assert what_was_done(run, child) == [
         "iou: metrics made again, its samples can't be judged again; all as before",
-        "consistency: judged again; 16 of 16 samples came out otherwise",
+        "consistency: judged again; 48 of 48 samples came out otherwise",
     ]
 
 
@@ -147,9 +152,9 @@ def test_a_recording_of_another_judge_is_replayed_by_content(parent: Make, tmp_p
     elsewhere = Chat("0")
     parent(elsewhere)
     entries = [
-        new_entry("judge", "openai/x", system, parts, key)
-        | {"reply": elsewhere.answer, "served": "x-1", "usage": {}}
-        for system, parts, key in elsewhere.asked
+        new_entry("judge", "openai/x", system, parts, key, form)
+        | {"reply": form.example(form.answers[0]), "served": "x-1", "usage": {}}
+        for (system, parts, key), form in zip(elsewhere.asked, elsewhere.forms, strict=True)
     ]
     file = tmp_path / "judge.jsonl"
     file.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
