@@ -14,6 +14,7 @@ import click
 from ..errors import UsageError
 from ..harness.progress import progress_for
 from .config import config_params, load_config
+from .explaining import explaining_options
 from .group import Interrupted
 from .judging import calling, judge_options
 from .options import (
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 
 _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution", "folds": 1}
+_SEGMENTING = ("iou", "detect", "fuzz")
+"""Tasks that look for a label in pictures."""
+_SEARCHING = ("iou", "clip", "consistency", "dissect", "core", "mono", "detect", "fuzz")
+"""Tasks that search exemplars."""
 
 
 @click.command("run")
@@ -58,8 +63,8 @@ _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution
     required=True,
     callback=split_commas,
     metavar="LIST",
-    help="iou,clip,consistency,halluc,dissect,attr_faithfulness or a plugin's; "
-    "`lmmsae-eval ls tasks` lists them.",
+    help="iou,clip,consistency,halluc,dissect,attr_faithfulness,core,mono,detect,fuzz or a "
+    "plugin's; `lmmsae-eval ls tasks` lists them.",
 )
 @click.option(
     "-s",
@@ -74,7 +79,10 @@ _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution
 @loading_options
 @judge_options
 @click.option(
-    "--protocol", default="strict", show_default=True, help="Which rules the tasks follow."
+    "--protocol",
+    default="strict",
+    show_default=True,
+    help="Which rules the tasks follow: strict; iou and clip also paper and released.",
 )
 @seed_option
 @click.option(
@@ -82,9 +90,10 @@ _STEERING: Mapping[str, Any] = {"controls": "standard", "strategy": "attribution
     metavar="REF",
     default="exact",
     show_default=True,
-    help="Where explanations are true, for iou: 'exact' masks of the images, or DETECTOR+SAM, a "
-    "GroundingDINO and a SAM, hub ids or folders; 'released' is the paper's pair.",
+    help="Where explanations are true, for iou, detect and fuzz: 'exact' masks of the images, or "
+    "DETECTOR+SAM, a GroundingDINO and a SAM, hub ids or folders; 'released' is the paper's pair.",
 )
+@explaining_options
 @click.option(
     "--questions",
     metavar="REF",
@@ -156,6 +165,13 @@ def command(
     call_timeout: float,
     cost_limit: float | None,
     segmenter: str,
+    pooling: str,
+    near_duplicates: int | None,
+    clip: str | None,
+    explainer: str | None,
+    refiner: str | None,
+    labeller: str | None,
+    second_labeller: str | None,
     seed: int,
     output_dir: Path,
     leaderboard: Path,
@@ -175,8 +191,15 @@ def command(
     options |= {"saes": list(saes) or None, "layers": list(layers) or None, "seed": seed}
     options["loading"] = loading_of(options)
     steering = {name: options.pop(name) for name in _STEERING}
-    options["params"] = _params(chosen_params(segmenter, steering, tasks))
+    searching = _searching(pooling, near_duplicates, clip, tasks)
+    options["params"] = _params(chosen_params(segmenter, steering, tasks), searching)
     calls = calling(concurrency, call_timeout, cost_limit, judge_price)
+    options["roles"] = {
+        "explainer": explainer,
+        "refiner": refiner,
+        "labeller": labeller,
+        "second_labeller": second_labeller,
+    }
     if dry_run:
         print_plan(options, output_dir, judge_price, repeats, as_json=as_json)
         return
@@ -197,32 +220,47 @@ def command(
     publish(runs, leaderboard, as_json=as_json)
 
 
-def _params(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _params(*chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Those of `--config`, and over them what other options mean for a task."""
     params = config_params(click.get_current_context())
-    for task, more in chosen.items():
+    for task, more in (pair for one in chosen for pair in one.items()):
         params[task] = {**params.get(task, {}), **more}
     return params
+
+
+def _searching(
+    pooling: str, near_duplicates: int | None, clip: str | None, tasks: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """How exemplars are found and what CLIP sees them, where it differs from the defaults."""
+    found: dict[str, Any] = {} if pooling == "mean" else {"pooling": pooling}
+    found |= {} if near_duplicates is None else {"near_duplicates": near_duplicates}
+    if clip is not None:
+        from ..tasks.features.clip import open_clip_scorer
+
+        found["clip"] = {"ref": clip, "identity": open_clip_scorer(clip).identity}
+    return {task: found for task in _SEARCHING if found and task in tasks}
 
 
 def chosen_params(
     segmenter: str, steering: Mapping[str, Any], tasks: Collection[str]
 ) -> dict[str, dict[str, Any]]:
     """Per task what differs from the defaults: the defaults themselves make no other run."""
-    found = {"iou": _segmenter(segmenter, tasks), "halluc": _steering(steering, tasks)}
+    found = _segmenters(segmenter, tasks) | {"halluc": _steering(steering, tasks)}
     return {task: params for task, params in found.items() if params}
 
 
-def _segmenter(segmenter: str, tasks: Collection[str]) -> dict[str, Any]:
-    """The segmenter by name and by its weights, so that others are another run."""
-    if segmenter == "exact":
+def _segmenters(ref: str, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
+    """By name and by its weights, so that others are another run."""
+    if ref == "exact":
         return {}
-    if "iou" not in tasks:
-        raise UsageError("--segmenter is for the task iou; add it to --tasks")
-    from ..tasks.features.grounded_sam import RELEASED, GroundedSam
+    using = [task for task in _SEGMENTING if task in tasks]
+    if not using:
+        raise UsageError("--segmenter is for the tasks iou, detect and fuzz; add one to --tasks")
+    from ..tasks.features.segment import RELEASED, open_segmenter
 
-    ref = RELEASED if segmenter == "released" else segmenter
-    return {"segmenter": {"ref": ref, "identity": GroundedSam(ref).identity}}
+    ref = RELEASED if ref == "released" else ref
+    found = {"ref": ref, "identity": open_segmenter(ref).identity}
+    return {task: {"segmenter": found} for task in using}
 
 
 def _steering(chosen: Mapping[str, Any], tasks: Collection[str]) -> dict[str, Any]:

@@ -197,11 +197,14 @@ def _notes(
         if task["name"] not in common[other.id]
     ]
     compared = {(pair.task, pair.metric) for pair in pairs}
+    # A protocol may have other metrics than the one that was run.
+    there = {(row["task"], row["metric"]) for row in first.metrics}
     pooled = [
         f"{task} {metric} has neither samples of the main arm nor one interval a {by}: it is in no "
         "test here"
         for task in dict.fromkeys(task for names in common.values() for task in names)
         for metric, spec in metric_specs(first, task).items()
-        if (metric in metrics if metrics else spec["headline"]) and (task, metric) not in compared
+        if (metric in metrics if metrics else spec["headline"])
+        and (task, metric) in there - compared
     ]
     return list(dict.fromkeys([*alone, *pooled]))

@@ -124,6 +124,10 @@ TASKS: Registry[type[Task[Any]]] = Registry(
         "halluc": f"{_OUR_PACKAGE}.tasks.halluc:Halluc",
         "dissect": f"{_OUR_PACKAGE}.tasks.dissect:Dissect",
         "attr_faithfulness": f"{_OUR_PACKAGE}.tasks.attr_faithfulness:AttrFaithfulness",
+        "core": f"{_OUR_PACKAGE}.tasks.core:Core",
+        "mono": f"{_OUR_PACKAGE}.tasks.mono:Mono",
+        "detect": f"{_OUR_PACKAGE}.tasks.detect:Detect",
+        "fuzz": f"{_OUR_PACKAGE}.tasks.fuzz:Fuzz",
     },
 )
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from ..harness.task import Line, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.clip_scores import CLIP_METRICS, clip_outcomes, clip_rows, clip_samples
 from .features.plots import by_concept, by_layer
+from .features.protocols import PROTOCOLS
+from .features.published_rows import published_rows
 from .features.study import refuse_unknown
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Clip(Task["Subject"]):
         description="How close an explanation is to held-out top images of its latent, by CLIP.",
         metrics=CLIP_METRICS,
         cluster="latent",
+        protocols=PROTOCOLS,
     )
     batch_size: ClassVar[int] = 64
 
@@ -36,7 +39,8 @@ class Clip(Task["Subject"]):
         return clip_outcomes(samples, context)
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
-        return list(clip_rows(lines))
+        reference = any(line["protocol"] != "strict" for line in lines)
+        return [*clip_rows(lines), *(published_rows("clip") if reference else ())]
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         yield by_layer(rows, "clip", "CLIP score by layer")

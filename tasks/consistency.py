@@ -13,6 +13,7 @@ from ..harness.crowd import each
 from ..harness.task import Card, Line, Metric, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.cards import item_cards
 from .features.clip_scores import wrong_labels
+from .features.explain import without_label
 from .features.foils import Item, in_random_order, items
 from .features.judges import ChatJudge, LabelJudge
 from .features.masks import packed, unpacked
@@ -211,6 +212,9 @@ def _outcome(sample: Sample, judge: Judge, context: Context[Subject]) -> Outcome
     probe: Item | Choice | Again = sample.payload
     item = probe if isinstance(probe, Item) else probe.item
     about: dict[str, Any] = {"item": item.kind, "explanation": item.explanation}
+    said = item.study.explanations[item.latent]
+    if said.status == "error":
+        return without_label(said)
     if item.explanation is None:
         return Outcome.unscorable(item.reason or "no explanation", **about)
     images = _images(context)

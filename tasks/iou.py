@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
 
 from ..harness.task import Card, Line, Metric, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.cards import feature_cards
-from .features.census import CENSUS_METRICS, census_rows, census_samples
+from .features.census import CENSUS_METRICS, LABELLER_METRICS, census_rows, census_samples
 from .features.clip_scores import (
     CLIP_METRICS,
     clip_outcomes,
@@ -18,54 +16,52 @@ from .features.clip_scores import (
     clip_samples,
     wrong_labels,
 )
-from .features.grounded_sam import GroundedSam
-from .features.masks import NO_PLACE, best_tokens, iou, rolled, token_mask
+from .features.overlap import IouItem, Overlap
 from .features.plots import by_concept, by_layer
-from .features.segment import ExactMasks
-from .features.study import refuse_unknown, studies
+from .features.protocols import PROTOCOLS, RULES, STRICT_ARMS
+from .features.published_rows import published_rows
+from .features.segment import ExactMasks, chosen_segmenter
+from .features.study import neuron_studies, refuse_unknown, studies
 from .features.tables import gain_rows, macro_rows, mean_rows
+from .features.two_levels import common_mix_rows, images_of, two_level_interval
 
 if TYPE_CHECKING:
+    from ..harness.statistics import Interval
     from ..harness.task import Context
-    from .features.masks import Mask
+    from .features.protocols import Rules
     from .features.segment import Segmenter
     from .features.study import Split, Study
     from .subject import Subject
 
-GROUPS: tuple[Split, ...] = ("top", "decile")
-CONTROLS = ("rolled", "hard_shuffled", "ceiling")
-"""Arms of a trained SAE's latents besides `main`."""
-ARMS = ("main", "rolled", "hard_shuffled", "untrained", "ceiling")
-
-
-@dataclass(frozen=True, slots=True)
-class IouItem:
-    """One latent, one group of held-out images, one arm."""
-
-    study: Study
-    latent: int
-    group: Split
-    arm: str
-    label: str | None
-    reason: str | None
+GROUPS: Mapping[Split, str] = {
+    "top": "5 top held-out images",
+    "decile": "5 held-out images of random deciles",
+    "search": "5 images that the explanation was written from",
+}
+MIXED_ARMS = ("main", "hard_shuffled", "untrained")
+"""Arms whose layers are compared at one mix of concepts."""
+DEGENERATE = "degenerate: nearly all masks are empty there, and any label scores 0"
 
 
 def _metrics() -> Iterator[Metric]:
-    groups = {"top": "5 top held-out images", "decile": "5 held-out images of random deciles"}
-    for group, images in groups.items():
+    for group, images in GROUPS.items():
         about = f"per-image IoU of the explanation's mask and the active patches, {images} a latent"
         yield Metric(f"iou_{group}", f"IoU ({group})", about, True, range=(0, 1), headline=True)
         macro = f"mean over concepts of iou_{group}"
         yield Metric(f"iou_{group}_macro", f"IoU ({group}), macro", macro, True, range=(0, 1))
+        mix = f"mean of iou_{group} at the mix of concepts of all layers and SAEs of the run"
+        yield Metric(f"iou_{group}_mix", f"IoU ({group}), common mix", mix, True, range=(0, 1))
+        if group == "search":
+            continue
         gain = "(main - hard-shuffled) / (ceiling - hard-shuffled)"
         yield Metric(f"gain_{group}", f"normalised gain ({group})", gain, True, range=(None, 1))
 
 
 class Iou(Task["Subject"]):
-    """Protocol `strict`: held-out images, exact boxes, active = activation > 0.
+    """Protocols: `features/protocols.py`.
 
-    Nothing detected is IoU 0. A latent without an explanation or silent on held-out images is
-    unscorable. The ceiling is the best set of patches for the true mask, where there is one.
+    In `strict` nothing detected is IoU 0; a latent without an explanation or silent on held-out
+    images is unscorable. The ceiling is the best set of patches for the true mask, if there is one.
     """
 
     spec: ClassVar[TaskSpec] = TaskSpec(
@@ -73,8 +69,9 @@ class Iou(Task["Subject"]):
         version=1,
         title="IoU of explanations",
         description="Overlap of the region that an explanation names and the active patches.",
-        metrics=(*_metrics(), *CLIP_METRICS, *CENSUS_METRICS),
+        metrics=(*_metrics(), *CLIP_METRICS, *CENSUS_METRICS, *LABELLER_METRICS),
         cluster="latent",
+        protocols=PROTOCOLS,
     )
     batch_size: ClassVar[int] = 64
 
@@ -83,10 +80,13 @@ class Iou(Task["Subject"]):
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
         refuse_unknown(context, "segmenter")
+        rules = RULES[context.protocol]
         if "segmenter" in context.params:
-            self._segmenter = GroundedSam(context.params["segmenter"]["ref"])
-        for study in studies(context):
-            yield from _study_samples(study, context)
+            self._segmenter = chosen_segmenter(context, united=rules.squashed)
+        for place, study in enumerate(studies(context)):
+            yield from _study_samples(study, place, rules, context)
+        for study in neuron_studies(context) if "neuron" in rules.arms else ():
+            yield from _study_samples(study, -1, rules, context)
         yield from clip_samples(context)
         yield from census_samples(studies(context))
 
@@ -95,9 +95,10 @@ class Iou(Task["Subject"]):
         clip = [sample for sample in samples if sample.id.endswith("/clip")]
         if clip:
             found |= zip((s.id for s in clip), clip_outcomes(clip, context), strict=True)
+        overlap = Overlap(RULES[context.protocol], self._segmenter, context)
         for sample in samples:
             if isinstance(sample.payload, IouItem):
-                found[sample.id] = self._overlap(sample.payload, context)
+                found[sample.id] = overlap.outcome(sample.payload)
             elif isinstance(sample.payload, Outcome):
                 found[sample.id] = sample.payload
         return [found[sample.id] for sample in samples]
@@ -107,76 +108,58 @@ class Iou(Task["Subject"]):
         for group in GROUPS:
             mine = [line for line in lines if line["id"].endswith(f"/{group}")]
             score = f"iou_{group}"
-            rows += mean_rows(mine, score, ARMS, null="hard_shuffled")
-            rows += macro_rows(mine, score, ARMS, null="hard_shuffled")
-            rows += gain_rows(mine, score, f"gain_{group}", "hard_shuffled", "ceiling")
+            means = mean_rows(mine, score, STRICT_ARMS, null="hard_shuffled", of_images=_of_images)
+            rows += _flagged(means)
+            rows += common_mix_rows(mine, score, MIXED_ARMS)
+            rows += _flagged(macro_rows(mine, score, STRICT_ARMS, null="hard_shuffled"))
+            if group != "search":
+                rows += gain_rows(mine, score, f"gain_{group}", "hard_shuffled", "ceiling")
+        if any(line["protocol"] != "strict" for line in lines):
+            rows += [*published_rows("iou_search"), *published_rows("clip")]
         return [*rows, *clip_rows(lines), *census_rows(lines)]
 
     def cards(self, lines: Sequence[Line], context: Context[Subject]) -> Iterable[Card]:
-        return feature_cards(lines, context, rank_by="iou_top")
+        rank_by = f"iou_{RULES[context.protocol].groups[0]}"
+        return feature_cards(lines, context, rank_by=rank_by)
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
+        there = {row.metric for row in rows}
         for group in GROUPS:
-            yield by_layer(rows, f"iou_{group}", f"IoU by layer, {group} images")
-            yield by_concept(rows, f"iou_{group}", f"IoU by concept, {group} images")
-
-    def _overlap(self, item: IouItem, context: Context[Subject]) -> Outcome:
-        if item.label is None:
-            return Outcome.unscorable(item.reason or "no explanation")
-        if not item.study.score.has_places:
-            return Outcome.unscorable(NO_PLACE, label=item.label)
-        images = context.subject.score
-        pairs = list(item.study.masked(item.latent, item.group, images.size))
-        if not pairs:
-            return Outcome.unscorable("silent on held-out images", label=item.label)
-        each: list[float | None] = []
-        for index, mask in pairs:
-            truth = self._segmenter.segment(images, index, item.label)
-            if truth is None:
-                return Outcome.unscorable("the segmenter knows no such label", label=item.label)
-            rng = np.random.default_rng([context.seed, item.latent, index])
-            each.append(_image_iou(item, index, mask, truth, rng))
-        return _mean(each, item, [images.ids[index] for index, _ in pairs])
+            if f"iou_{group}" in there:
+                yield by_layer(rows, f"iou_{group}", f"IoU by layer, {group} images")
+                yield by_concept(rows, f"iou_{group}", f"IoU by concept, {group} images")
 
 
-def _image_iou(
-    item: IouItem, index: int, mask: Mask, truth: Mask, rng: np.random.Generator
-) -> float | None:
-    if item.arm == "rolled":
-        return iou(rolled(mask, rng), truth)
-    if item.arm != "ceiling":
-        return iou(mask, truth)
-    if not truth.any():
-        return None
-    boxes = item.study.score.boxes(index)
-    height, width = truth.shape
-    return iou(token_mask(boxes, best_tokens(truth, boxes), (width, height)), truth)
+def _of_images(lines: Sequence[Line]) -> Interval:
+    """Not of the paper's random images: what it keeps are means of ten runs."""
+    return two_level_interval(images_of([o for o in lines if o["arm"] != "random_images"]))
 
 
-def _mean(each: Sequence[float | None], item: IouItem, ids: Sequence[str]) -> Outcome:
-    known = [value for value in each if value is not None]
-    if not known:
-        absent = "the label is on none of the images"
-        empty = absent if item.arm == "ceiling" else "both masks empty"
-        return Outcome.unscorable(empty, label=item.label)
-    rounded = [None if value is None else round(value, 6) for value in each]
-    scores = {f"iou_{item.group}": float(np.mean(known))}
-    return Outcome.ok(scores, label=item.label, images=list(ids), each=rounded)
+def _flagged(rows: Iterable[MetricRow]) -> Iterator[MetricRow]:
+    """The paper's null never stands without saying what it is."""
+    for row in rows:
+        yield replace(row, note=row.note or DEGENERATE) if row.arm == "random_images" else row
 
 
-def _study_samples(study: Study, context: Context[Subject]) -> Iterator[Sample]:
+def _study_samples(
+    study: Study, place: int, rules: Rules, context: Context[Subject]
+) -> Iterator[Sample]:
     trained = study.arm == "main"
     wrong = wrong_labels(study, context) if trained else {}
+    arms = [arm for arm in rules.arms if arm not in ("untrained", "neuron")]
     for latent in study.explanations:
-        for group in GROUPS:
-            for arm in ("main", *CONTROLS) if trained else (study.arm,):
-                yield _sample(study, latent, group, arm, wrong)
+        for group in rules.groups:
+            for arm in arms if trained else (study.arm,):
+                # The paper's random images are the same whatever the group.
+                if arm != "random_images" or group == rules.groups[0]:
+                    yield _sample(study, place, latent, group, arm, wrong)
 
 
-def _sample(study: Study, latent: int, group: Split, arm: str, wrong: Mapping[str, str]) -> Sample:
+def _sample(
+    study: Study, place: int, latent: int, group: Split, arm: str, wrong: Mapping[str, str]
+) -> Sample:
     said = study.explanations[latent]
     label = wrong.get(said.label or "") if arm == "hard_shuffled" else said.label
-    reason = None if label else (said.reason or "no other label")
     return Sample(
         id=f"{study.name(latent)}/{arm}/{group}",
         cluster=study.name(latent),
@@ -185,5 +168,5 @@ def _sample(study: Study, latent: int, group: Split, arm: str, wrong: Mapping[st
         hookpoint=study.sae.hookpoint.name,
         latent=latent,
         concept=said.concept,
-        payload=IouItem(study, latent, group, arm, label, reason),
+        payload=IouItem(study, place, latent, group, arm, label),
     )

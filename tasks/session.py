@@ -22,6 +22,8 @@ from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
 from .benchmarks.opening import HALLUC, OpenedQuestions, asked_questions
 from .controls import with_controls
+from .features.imported import read_published
+from .features.roles import Roles, open_roles
 from .local_chat import LOCAL, LocalChat
 from .sparsity import measured_l0
 from .subject import Provider, Subject
@@ -44,8 +46,20 @@ LABEL_JUDGE_NOTE = (
 )
 _JUDGED = ("consistency",)
 """Tasks whose scores depend on the judge; others stay comparable when it differs."""
-_JUDGELESS = ("iou", "clip", "halluc", "dissect", "attr_faithfulness")
+_JUDGELESS = (
+    "iou",
+    "clip",
+    "halluc",
+    "dissect",
+    "attr_faithfulness",
+    "core",
+    "mono",
+    "detect",
+    "fuzz",
+)
 """Tasks that never ask a judge; a plugin's may."""
+_EXPLAINED = ("iou", "clip", "consistency", "detect", "fuzz")
+"""Tasks whose scores depend on who explains."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,10 @@ class Request:
     """For halluc: a published set by name, or a file; None: the provider's."""
     images: str | None = None
     """Of those questions: a folder or an archive."""
+    roles: Mapping[str, str | None] = field(default_factory=dict)
+    """`explainer`, `refiner`, `labeller`, `second_labeller`."""
+    prompt_file: Path | None = None
+    explanations: Path | None = None
 
     @classmethod
     def of(
@@ -96,6 +114,9 @@ class Request:
             "params": {task: dict(params) for task, params in self.params.items()},
             **({"loading": _words(self.loading)} if self.loading else {}),
             **{name: value for name, value in self._data().items() if value is not None},
+            **({"roles": dict(self.roles)} if any(self.roles.values()) else {}),
+            **({"prompt_file": str(self.prompt_file)} if self.prompt_file else {}),
+            **({"explanations": str(self.explanations)} if self.explanations else {}),
         }
 
     def _data(self) -> dict[str, str | None]:
@@ -121,6 +142,9 @@ def run(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     questions: str | Path | None = None,
     images: str | Path | None = None,
+    roles: Mapping[str, str | None] | None = None,
+    prompt_file: str | Path | None = None,
+    explanations: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Evaluate SAEs of an LMM on tasks; the run is written to `output_dir / run_id`.
@@ -144,6 +168,9 @@ def run(
         samples=list(samples),
         questions=None if questions is None else str(questions),
         images=None if images is None else str(images),
+        roles=roles or {},
+        prompt_file=Path(prompt_file) if prompt_file else None,
+        explanations=Path(explanations) if explanations else None,
     )
     shown = progress or SilentProgress()
     # What can be refused is refused before anything is trained.
@@ -152,8 +179,10 @@ def run(
     transcript = Transcript()
     budget = Budget(*cost_limit, transcript) if cost_limit else None
     client = _judge(request, transcript, shown, policy, budget)
+    roles_ = _roles(request, transcript, shown)
     folder = _writable(Path(output_dir))
     subject = open_subject(request, client, shown)
+    subject.roles = roles_
     if asked is not None:
         subject.own_questions = asked.questions
     plan = _plan(request, chosen, subject, client, transcript, folder, shown, asked)
@@ -219,6 +248,29 @@ def open_judge(
     if ref.startswith(LOCAL):
         return LocalChat(ref, "judge", transcript)
     return chat_client(ref, "judge", transcript, policy, budget)
+
+
+def _roles(request: Request, transcript: Transcript, progress: Progress) -> Roles:
+    """Who explains. As with judges, nobody is opened for tasks that ask nobody."""
+    named = any(request.roles.values()) or request.prompt_file or request.explanations
+    if not named:
+        return Roles()
+    if not set(request.tasks) & set(_EXPLAINED):
+        progress.say("no task here needs explanations: explainers and files of them are not used")
+        return Roles()
+    if request.explanations is not None:
+        if any(request.roles.values()):
+            raise UsageError("--explanations has them all; leave --explainer and the others out")
+        return Roles(published=read_published(request.explanations))
+    return open_roles(
+        request.roles, lambda ref, role: _open_chat(ref, role, transcript), request.prompt_file
+    )
+
+
+def _open_chat(ref: str, role: str, transcript: Transcript) -> ChatClient:
+    if ref.startswith(LOCAL):
+        return LocalChat(ref, role, transcript)
+    return chat_client(ref, role, transcript)
 
 
 def _writable(folder: Path) -> Path:
@@ -327,6 +379,7 @@ def _plan(
             "model": subject.lmm.identity,
             "saes": [[s.name, s.hookpoint.name, s.arm, s.identity] for s in subject.saes],
             "judge": judge,
+            **({"roles": roles} if (roles := subject.roles.document()) else {}),
             **world,
         },
         comparability={"model": subject.lmm.identity, **world},
@@ -356,7 +409,9 @@ def _planned(
         name = task.spec.name
         params = _params(request, name)
         context = Context(subject, store, progress, request.protocol, request.seed, params)
-        comparability = {"judge": judge} if name in _JUDGED else {}
+        comparability: dict[str, Any] = {"judge": judge} if name in _JUDGED else {}
+        if name in _EXPLAINED and (roles := subject.roles.comparable()):
+            comparability["roles"] = roles
         planned.append(PlannedTask(task, context, params, comparability))
     return planned
 

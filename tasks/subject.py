@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from .features.roles import Roles
+
 if TYPE_CHECKING:
     from ..harness.chat import ChatClient
     from ..sae.lmm import LMM, Prompt
@@ -66,12 +68,12 @@ class Subject:
     judge_ref: str | None = None
     """`openai/gpt-4o`, a URL, `replay:FILE`; None is the testbed's own label judge."""
     make_judge: Callable[[], ChatClient] | None = field(default=None, repr=False)
-    make_explainer: Callable[[], ChatClient] | None = field(default=None, repr=False)
-    """None: the LMM under study explains itself from highlighted images."""
     own_questions: Callable[[Literal["dev", "test", "all"]], QuestionSet] | None = field(
         default=None, repr=False
     )
     """The user's or a published set's, by split; None: the provider's."""
+    roles: Roles = field(default_factory=Roles, repr=False)
+    """Who explains, shortens, sorts; by default the LMM under study explains itself."""
 
     @property
     def main_saes(self) -> list[TrainedSae]:
@@ -117,8 +119,3 @@ class Subject:
     def judge(self) -> ChatClient | None:
         """The chat judge; None means the testbed's own label judge."""
         return self.make_judge() if self.make_judge else None
-
-    @cached_property
-    def explainer(self) -> ChatClient | None:
-        """The chat explainer; None means that the LMM explains itself."""
-        return self.make_explainer() if self.make_explainer else None

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ...harness.task import Line, Metric, MetricRow, Outcome, Sample
+from .explaining import SECOND
+from .labels import kappa
 
 if TYPE_CHECKING:
     from .study import Study
@@ -36,6 +38,15 @@ CENSUS_METRICS = (
         range=(0, None),
     ),
 )
+LABELLER_METRICS = (
+    Metric(
+        "labeller_kappa",
+        "concept labellers, Cohen's kappa",
+        "agreement beyond chance of the concept and the second labeller's, over explained latents",
+        higher_is_better=None,
+        range=(-1, 1),
+    ),
+)
 _ARM = "census"
 
 
@@ -55,15 +66,45 @@ def census_samples(studies: Sequence[Study]) -> Iterator[Sample]:
             hookpoint=sae.hookpoint.name,
             payload=Outcome.ok(scores, n_latents=census.n_latents, sampled=len(study.explanations)),
         )
+        if (agreed := _agreement(study)) is not None:
+            yield Sample(
+                id=f"{where}/labellers",
+                cluster=where,
+                arm=_ARM if sae.arm == "main" else f"{_ARM}_{sae.arm}",
+                sae=sae.name,
+                hookpoint=sae.hookpoint.name,
+                payload=agreed,
+            )
+
+
+def _agreement(study: Study) -> Outcome | None:
+    """Of the two labellers; None without a second one."""
+    pairs = [
+        (said.concept, said.detail[SECOND])
+        for said in study.explanations.values()
+        if said.concept and SECOND in said.detail
+    ]
+    if not pairs:
+        return None
+    first, second = zip(*pairs, strict=True)
+    found = kappa(first, second)
+    if found is None:
+        return Outcome.unscorable("both labellers know one concept alone", n=len(pairs))
+    return Outcome.ok({"labeller_kappa": found}, n=len(pairs))
 
 
 def census_rows(lines: Sequence[Line]) -> Iterator[MetricRow]:
-    """The counts, out of all latents of the SAE."""
+    """The counts, out of all latents of the SAE; and how far two labellers agree."""
     for line in lines:
-        if line["id"].endswith("/census") and line["status"] == "ok":
-            total = int(line["detail"]["n_latents"])
-            arm = "main" if line["arm"] == _ARM else line["arm"].removeprefix(f"{_ARM}_")
-            for name, value in line["scores"].items():
-                yield MetricRow(
-                    name, value, total, total, sae=line["sae"], hookpoint=line["hookpoint"], arm=arm
-                )
+        if line["status"] != "ok":
+            continue
+        if line["id"].endswith("/census"):
+            yield from _rows(line, int(line["detail"]["n_latents"]))
+        elif line["id"].endswith("/labellers"):
+            yield from _rows(line, int(line["detail"]["n"]))
+
+
+def _rows(line: Line, n: int) -> Iterator[MetricRow]:
+    arm = "main" if line["arm"] == _ARM else line["arm"].removeprefix(f"{_ARM}_")
+    for name, value in line["scores"].items():
+        yield MetricRow(name, value, n, n, sae=line["sae"], hookpoint=line["hookpoint"], arm=arm)

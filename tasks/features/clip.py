@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Vectors = npt.NDArray[np.float32]
 
 
+OPEN_CLIP = "open_clip:"
+_LOCAL = "local-dir:"
+
+
 class ClipScorer(Protocol):
     """Images and texts as unit vectors `(n, d)` of one space."""
 
@@ -81,6 +85,71 @@ class TransformersClip:
                 model.get_text_features(**processor(text=group, **options))
                 for group in _groups(texts, self.batch_size)
             )
+
+
+class OpenClip:
+    """Any model of the package `open_clip`, SigLIP's too: `NAME/PRETRAINED`, `hf-hub:...` or
+    `local-dir:FOLDER`. Without pretrained weights its scores are noise, so they must be named.
+    """
+
+    batch_size = 64
+
+    def __init__(self, ref: str) -> None:
+        self._ref = ref
+
+    @cached_property
+    def identity(self) -> str:
+        """The ref, or a local folder's weights."""
+        if self._ref.startswith(_LOCAL):
+            return f"open_clip {TransformersClip(self._ref.removeprefix(_LOCAL)).identity}"
+        return f"open_clip {self._ref}"
+
+    @cached_property
+    def _model(self) -> tuple[Any, Any, Any]:
+        try:
+            import open_clip
+        except (ImportError, RuntimeError) as error:
+            raise UsageError(
+                f"open_clip can't be imported ({error}); pip install 'lmmsae-eval[open-clip]'"
+            ) from error
+        schema = self._ref.startswith((_LOCAL, "hf-hub:"))
+        name, _, weights = (self._ref, "", None) if schema else self._ref.partition("/")
+        if not schema and not weights:
+            raise UsageError(f"open_clip:{name} names no weights; write open_clip:NAME/PRETRAINED")
+        try:
+            model, _, prepare = open_clip.create_model_and_transforms(name, pretrained=weights)
+            return model.eval(), prepare, open_clip.get_tokenizer(name)
+        except (OSError, ValueError, RuntimeError) as error:
+            first = str(error).splitlines()[0]
+            raise UsageError(
+                f"no open_clip model can be loaded from {self._ref}: {first}"
+            ) from error
+
+    def images(self, images: Sequence[Image]) -> Vectors:
+        import torch
+
+        model, prepare, _ = self._model
+        with torch.inference_mode():
+            return _unit(
+                model.encode_image(torch.stack([prepare(image.convert("RGB")) for image in group]))
+                for group in _groups(images, self.batch_size)
+            )
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        import torch
+
+        model, _, tokenizer = self._model
+        with torch.inference_mode():
+            return _unit(
+                model.encode_text(tokenizer(group)) for group in _groups(texts, self.batch_size)
+            )
+
+
+def open_clip_scorer(ref: str) -> ClipScorer:
+    """`open_clip:...`, else a folder or hub id of transformers' CLIP."""
+    if ref.startswith(OPEN_CLIP):
+        return OpenClip(ref.removeprefix(OPEN_CLIP))
+    return TransformersClip(ref)
 
 
 def _groups(things: Sequence[Any], size: int) -> list[list[Any]]:

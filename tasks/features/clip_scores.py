@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...harness.task import Line, Metric, MetricRow, Outcome, Sample
-from .clip import TransformersClip
+from .clip import TransformersClip, open_clip_scorer
+from .explain import without_label
 from .imageset import fingerprint
 from .labels import hard_shuffled
+from .presence import POOL, random_images
+from .protocols import RULES
 from .study import studies
 from .tables import mean_rows
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from ...harness.task import Context
     from ..subject import Subject
     from .clip import ClipScorer, Vectors
+    from .explain import Explanation
     from .imageset import ImageSet
     from .study import Study
 
@@ -48,7 +52,9 @@ CLIP_METRICS = (
         range=(0, 1),
     ),
 )
-_ARMS = ("main", "hard_shuffled", "untrained")
+_ARMS = ("main", "hard_shuffled", "untrained", "random_images")
+RANDOM_IMAGES = 30 * 5
+"""The paper's random baseline: thirty times five random images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,7 @@ class ClipItem:
 
     images: tuple[int, ...]
     label: str | None
-    reason: str | None
-    """Why there is no label."""
+    said: Explanation
 
 
 class ClipSpace:
@@ -89,17 +94,18 @@ class ClipSpace:
         return np.asarray(vectors @ vectors.T)
 
 
-def clip_space(context: Context[Subject]) -> ClipSpace:
-    """The run's CLIP on its held-out images."""
+def clip_space(context: Context[Subject], held_out: bool = True) -> ClipSpace:
+    """The run's CLIP on its held-out images, or on those that explanations are written from."""
     subject = context.subject
-    key = {"folder": str(subject.clip_folder), "images": fingerprint(subject.score)}
-    return context.artefacts.get(
-        "clip-space",
-        key,
-        lambda: ClipSpace(
-            TransformersClip(subject.clip_folder), subject.provider.caption_of, subject.score
-        ),
-    )
+    images = subject.score if held_out else subject.search
+    ref = context.params.get("clip", {}).get("ref")
+    key = {"clip": ref or str(subject.clip_folder), "images": fingerprint(images)}
+
+    def build() -> ClipSpace:
+        scorer = open_clip_scorer(ref) if ref else TransformersClip(subject.clip_folder)
+        return ClipSpace(scorer, subject.provider.caption_of, images)
+
+    return context.artefacts.get("clip-space", key, build)
 
 
 def wrong_labels(study: Study, context: Context[Subject]) -> dict[str, str]:
@@ -109,21 +115,33 @@ def wrong_labels(study: Study, context: Context[Subject]) -> dict[str, str]:
 
 
 def clip_samples(context: Context[Subject]) -> Iterator[Sample]:
-    """One sample per latent and arm."""
+    """One sample per latent and arm. Only the paper's protocols have its random images."""
+    rules = RULES[context.protocol]
     for study in studies(context):
-        wrong = wrong_labels(study, context) if study.arm == "main" else {}
+        main = study.arm == "main"
+        wrong = wrong_labels(study, context) if main else {}
         for latent in study.explanations:
-            yield _sample(study, latent, study.arm, None)
-            if study.arm == "main":
-                yield _sample(study, latent, "hard_shuffled", wrong)
+            top = [image for image, _ in study.active(latent, rules.groups[0])]
+            yield _sample(study, latent, study.arm, top, None)
+            if main:
+                yield _sample(study, latent, "hard_shuffled", top, wrong)
+            if main and rules.groups == ("search",):
+                pool = random_pool(context)
+                rng = np.random.default_rng([context.seed, latent, 3])
+                drawn = rng.choice(pool, RANDOM_IMAGES).tolist()
+                yield _sample(study, latent, "random_images", drawn, None)
 
 
-def _sample(study: Study, latent: int, arm: str, wrong: Mapping[str, str] | None) -> Sample:
+def random_pool(context: Context[Subject]) -> list[int]:
+    """Random images of those that explanations are written from."""
+    return random_images(len(context.subject.search), POOL, context.seed)
+
+
+def _sample(
+    study: Study, latent: int, arm: str, images: Sequence[int], wrong: Mapping[str, str] | None
+) -> Sample:
     said = study.explanations[latent]
     label = said.label if wrong is None else wrong.get(said.label or "")
-    gallery = study.score.top
-    images = gallery.images[latent, : gallery.count(latent)]
-    reason = None if label else (said.reason or "no other label")
     return Sample(
         id=f"{study.name(latent)}/{arm}/clip",
         cluster=study.name(latent),
@@ -132,13 +150,13 @@ def _sample(study: Study, latent: int, arm: str, wrong: Mapping[str, str] | None
         hookpoint=study.sae.hookpoint.name,
         latent=latent,
         concept=said.concept,
-        payload=ClipItem(tuple(int(i) for i in images), label, reason),
+        payload=ClipItem(tuple(images), label, said),
     )
 
 
 def clip_outcomes(samples: Sequence[Sample], context: Context[Subject]) -> list[Outcome]:
     """CLIP score, gap and R@1 of each sample."""
-    space = clip_space(context)
+    space = clip_space(context, RULES[context.protocol].groups != ("search",))
     items: list[ClipItem] = [sample.payload for sample in samples]
     if needed := sorted({i for item in items if item.label for i in item.images}):
         space.images(needed)
@@ -147,7 +165,7 @@ def clip_outcomes(samples: Sequence[Sample], context: Context[Subject]) -> list[
 
 def _outcome(item: ClipItem, space: ClipSpace, vocabulary: Sequence[str]) -> Outcome:
     if item.label is None:
-        return Outcome.unscorable(item.reason or "no explanation")
+        return without_label(item.said, "no other label")
     if not item.images:
         return Outcome.unscorable("silent on held-out images", label=item.label)
     candidates = list(dict.fromkeys([item.label, *vocabulary]))

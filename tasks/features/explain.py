@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ...harness.task import Outcome
 from ...sae.lmm import Prompt
 from .labels import VocabularyLabeller
 
@@ -31,7 +32,8 @@ OUTSIDE = "answers outside the vocabulary"
 class Explanation:
     """What the explainer says about one latent."""
 
-    status: Literal["ok", "unscorable"]
+    status: Literal["ok", "unscorable", "error"]
+    """`error`: a broken reply or connection. It is never stored: the next run asks again."""
     text: str | None = None
     """As it was said."""
     label: str | None = None
@@ -43,21 +45,22 @@ class Explanation:
 
 
 class Explainer(Protocol):
-    """Writes explanations from highlighted exemplars.
-
-    A refusal is `unscorable`. A broken reply is none: `explain` raises, and nothing is stored.
-    """
+    """Writes explanations from highlighted exemplars. A refusal is `unscorable`."""
 
     identity: str
     """Changes whenever an explanation could: model, prompt, vocabulary."""
 
     def explain(
-        self, exemplars: Sequence[Sequence[Image]], progress: Progress
+        self,
+        exemplars: Sequence[Sequence[Image]],
+        progress: Progress,
+        names: Sequence[str] = (),
     ) -> list[Explanation]:
         """One explanation per latent.
 
         Args:
             exemplars: per latent its exemplars, dimmed but for the active patches.
+            names: of the latents, for the record.
         """
 
 
@@ -84,7 +87,10 @@ class SelfExplainer:
         self.identity = json.dumps(["self, sum of log-probabilities/1", *about])
 
     def explain(
-        self, exemplars: Sequence[Sequence[Image]], progress: Progress
+        self,
+        exemplars: Sequence[Sequence[Image]],
+        progress: Progress,
+        names: Sequence[str] = (),
     ) -> list[Explanation]:
         pictures = [image for images in exemplars for image in images]
         ids = self._single_tokens()
@@ -161,6 +167,13 @@ def normalised(reply: str) -> str:
     """A short answer without case, article and closing punctuation."""
     words = re.sub(r"[.!]+$", "", reply.strip().casefold())
     return re.sub(r"^(a|an|the)\s+", "", words).strip()
+
+
+def without_label(said: Explanation, reason: str | None = None) -> Outcome:
+    """What becomes of a sample whose latent has nothing to be held against."""
+    if said.status == "error":
+        return Outcome("error", error=said.reason)
+    return Outcome.unscorable(said.reason or reason or "no explanation")
 
 
 def save_explanations(explanations: Sequence[Sequence[Explanation]], folder: Path) -> None:

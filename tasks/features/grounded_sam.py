@@ -2,7 +2,7 @@
 
 transformers' classes, which need no torchvision. As the paper, with one difference that protocol
 `strict` asks for: of SAM's three proposals for a box the one that SAM itself rates best is taken,
-not the union of all three.
+not the union of all three (`united`, protocol `released`).
 """
 
 from __future__ import annotations
@@ -10,66 +10,47 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...errors import UsageError
 from ...sae.load import no_chatter, weights_identity
+from .box_segmenter import BOX_THRESHOLD, TEXT_THRESHOLD, BoxSegmenter
+from .segment import RELEASED
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from PIL.Image import Image
     from torch import Tensor
 
-    from .imageset import ImageSet
     from .masks import Mask
 
-RELEASED = "IDEA-Research/grounding-dino-base+facebook/sam-vit-huge"
-"""What the paper's code loads."""
-BOX_THRESHOLD = 0.3
-TEXT_THRESHOLD = 0.25
 
-
-class GroundedSam:
-    """Open vocabulary: every label is known, and its mask empty where nothing is found."""
+class GroundedSam(BoxSegmenter):
+    """transformers' GroundingDINO and SAM."""
 
     def __init__(
-        self, ref: str, box_threshold: float = BOX_THRESHOLD, text_threshold: float = TEXT_THRESHOLD
+        self,
+        ref: str,
+        box_threshold: float = BOX_THRESHOLD,
+        text_threshold: float = TEXT_THRESHOLD,
+        united: bool = False,
     ) -> None:
-        """`ref` is `DETECTOR+SAM`, each a folder or hub id. Raises `UsageError` for another."""
+        """`ref` is `DETECTOR+SAM`, each a folder or hub id. Raises `UsageError` for another.
+
+        `united` takes all three of SAM's proposals for a box together, as the released code does.
+        """
+        super().__init__()
         self._detector, plus, self._sam = ref.partition("+")
         if not (self._detector and plus and self._sam):
             raise UsageError(f"no segmenter {ref!r}; name 'exact' or DETECTOR+SAM, say {RELEASED}")
         self._thresholds = box_threshold, text_threshold
-        self._kept: dict[tuple[str, ...], npt.NDArray[np.uint8]] = {}
+        self._united = united
 
     @cached_property
     def identity(self) -> str:
         """The weights' hashes, of hub ids their commits; and the thresholds."""
         parts = [weights_identity(ref) for ref in (self._detector, self._sam)]
-        return "+".join([*parts, *map(str, self._thresholds)])
-
-    def segment(self, images: ImageSet, index: int, label: str) -> Mask:
-        """`(height, width)` bool: the union over boxes of SAM's best proposal for each.
-
-        Found once: arms and nulls ask for the same again. Kept at a bit a pixel.
-        """
-        key = (images.name, images.revision, images.ids[index], label)
-        width, height = images.size
-        if key not in self._kept:
-            self._kept[key] = np.packbits(self.mask(images.image(index).convert("RGB"), label))
-        bits = np.unpackbits(self._kept[key], count=width * height)
-        return bits.reshape(height, width).astype(bool)
-
-    def mask(self, image: Image, label: str) -> Mask:
-        """The same of one picture."""
-        boxes = self.boxes(image, label)
-        mask = np.zeros((image.height, image.width), bool)
-        for proposal in self._proposals(image, boxes) if boxes else ():
-            mask |= proposal
-        return mask
+        united = ["united"] if self._united else []
+        return "+".join([*parts, *map(str, self._thresholds), *united])
 
     def boxes(self, image: Image, label: str) -> list[list[float]]:
-        """Left, top, right, bottom in pixels of every box that the detector sees the label in."""
         import torch
 
         model, processor = self._models[0]
@@ -86,7 +67,7 @@ class GroundedSam:
         )
         return [[float(edge) for edge in box] for box in found[0]["boxes"]]
 
-    def _proposals(self, image: Image, boxes: list[list[float]]) -> list[Mask]:
+    def proposals(self, image: Image, boxes: list[list[float]]) -> list[Mask]:
         import torch
 
         model, processor = self._models[1]
@@ -100,7 +81,8 @@ class GroundedSam:
         masks = processor.image_processor.post_process_masks(
             out.pred_masks, inputs["original_sizes"], inputs["reshaped_input_sizes"]
         )[0]
-        return [mask.numpy() for mask in best_proposals(masks, out.iou_scores[0])]
+        chosen = masks.any(1) if self._united else best_proposals(masks, out.iou_scores[0])
+        return [mask.numpy() for mask in chosen]
 
     @cached_property
     def _models(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -17,6 +17,16 @@ Similarity = Callable[[Sequence[str]], "npt.NDArray[np.float32]"]
 """Texts to their `(n, n)` cosine similarities."""
 
 
+def kappa(first: Sequence[str], second: Sequence[str]) -> float | None:
+    """Cohen's kappa of two labellers over the same items; None when nothing could disagree."""
+    if not first:
+        return None
+    agreed = sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+    names = {*first, *second}
+    chance = sum(first.count(name) * second.count(name) for name in names) / len(first) ** 2
+    return (agreed - chance) / (1 - chance) if chance < 1 else None
+
+
 class ConceptLabeller(Protocol):
     """Says which of the six concepts a label belongs to; None when it can't."""
 

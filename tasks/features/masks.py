@@ -91,6 +91,17 @@ def rolled(mask: Mask, rng: np.random.Generator) -> Mask:
     return np.roll(mask, shifts, axis=(0, 1))
 
 
+def centred(mask: Mask) -> Mask:
+    """A box of the mask's area and the picture's shape in the middle: where photographers aim."""
+    height, width = mask.shape
+    scale = (np.count_nonzero(mask) / mask.size) ** 0.5
+    rows, columns = round(height * scale), round(width * scale)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    box = np.zeros_like(mask)
+    box[top : top + rows, left : left + columns] = True
+    return box
+
+
 def cover(truth: Mask, boxes: Boxes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Pixels of `truth` in each box, and pixels of each box, both `(n_tokens,)`."""
     height, width = truth.shape
@@ -146,7 +157,7 @@ def released_mask(active: Mask, side: int = 336) -> Mask:
     numbers, and every pixel below 224 counts. One isolated patch of 24 x 24 grows 3.98 times.
 
     Args:
-        active: `(grid, grid)` bool.
+        active: `(rows, columns)` bool.
         side: of the enlarged square, in pixels.
     """
     coded = np.where(active, 0, 224).astype(np.uint8)

@@ -11,10 +11,18 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ...harness.task import Context
+    from ..subject import Subject
     from .imageset import ImageSet
     from .masks import Mask
 
     LabelMaps = Mapping[str, npt.NDArray[np.uint8]]
+
+
+RELEASED = "IDEA-Research/grounding-dino-base+facebook/sam-vit-huge"
+"""What the paper's code loads."""
+ORIGINAL = "original:"
+"""Before a ref: groundingdino-py and segment-anything instead of transformers."""
 
 
 class Segmenter(Protocol):
@@ -25,6 +33,27 @@ class Segmenter(Protocol):
 
     def segment(self, images: ImageSet, index: int, label: str) -> Mask | None:
         """`(height, width)` bool, empty when nothing is found; None when it knows no such label."""
+
+
+def chosen_segmenter(context: Context[Subject], united: bool = False) -> Segmenter:
+    """The one that the task was given, else the image set's own masks."""
+    if "segmenter" not in context.params:
+        return ExactMasks()
+    return open_segmenter(context.params["segmenter"]["ref"], united)
+
+
+def open_segmenter(ref: str, united: bool = False) -> Segmenter:
+    """`DETECTOR+SAM` of transformers, or `original:CONFIG+CHECKPOINT+SAM` of the first packages.
+
+    `united` takes all of SAM's proposals for a box together, as the released code does.
+    """
+    if ref.startswith(ORIGINAL):
+        from .original_sam import OriginalSam
+
+        return OriginalSam(ref.removeprefix(ORIGINAL), united=united)
+    from .grounded_sam import GroundedSam
+
+    return GroundedSam(ref, united=united)
 
 
 class ExactMasks:

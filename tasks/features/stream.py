@@ -38,27 +38,36 @@ class Chunk:
 
 
 def stream(
-    lmm: LMM, saes: Sequence[TrainedSae], images: ImageSet, progress: Progress
+    lmm: LMM,
+    saes: Sequence[TrainedSae],
+    images: ImageSet,
+    progress: Progress,
+    chosen: Sequence[int] | None = None,
 ) -> Iterator[Chunk]:
-    """The whole set once, one forward a group for all SAEs. The prompt is the image alone.
+    """The set once, or the `chosen` images of it, ascending; one forward a group for all SAEs.
 
-    The text would make no difference: a causal model has seen none of it at an image token.
+    The prompt is the image alone. A text would make no difference: a causal model has seen none of
+    it at an image token.
     """
-    prompts = (Prompt("", images.image(i)) for i in range(len(images)))
-    encoded = encode_images(lmm, saes, prompts, GROUP, progress, len(images))
+    through = range(len(images)) if chosen is None else chosen
+    prompts = (Prompt("", images.image(i)) for i in through)
+    encoded = encode_images(lmm, saes, prompts, GROUP, progress, len(through))
     while group := list(islice(encoded, GROUP)):
+        places = [through[one.index] for one in group]
         yield Chunk(
-            np.array([one.index for one in group], np.int32),
+            np.array(places, np.int32),
             [np.asarray(one.boxes.cpu().numpy(), np.float32) for one in group],
-            [_entries(group, sae) for sae in range(len(saes))],
+            [_entries(group, places, sae) for sae in range(len(saes))],
         )
 
 
-def _entries(group: Sequence[EncodedImage], sae: int) -> Entries:
-    return Entries.concatenate([_of_image(one.index, one.latents[sae]) for one in group])
+def _entries(group: Sequence[EncodedImage], places: Sequence[int], sae: int) -> Entries:
+    pairs = zip(places, group, strict=True)
+    return Entries.concatenate([positive(image, one.latents[sae]) for image, one in pairs])
 
 
-def _of_image(image: int, active: Active) -> Entries:
+def positive(image: int, active: Active) -> Entries:
+    """The latents above 0 of one image."""
     return Entries(
         active.indices.cpu().numpy().astype(np.int32),
         np.full(len(active.tokens), image, np.int32),

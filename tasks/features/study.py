@@ -10,22 +10,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...errors import UnknownNameError, UsageError
+from ...errors import UnknownNameError
+from .choosing import kept_images, looking
 from .exemplars import (
     RATE_FLOOR,
-    RESERVOIR,
-    TOP,
     Census,
-    Survey,
     census,
     load_surveys,
     sample_latents,
     save_surveys,
     survey_images,
 )
-from .explain import Explanation, SelfExplainer, load_explanations, save_explanations
+from .explain import Explanation, load_explanations, save_explanations
+from .explaining import IncompleteError, whole, writer
 from .imageset import fingerprint
-from .masks import Mask, dimmed, shown_mask
+from .masks import Mask, shown_mask
+from .neurons import NEURONS_PER_HOOKPOINT, neuron_saes
+from .resuming import state_of
+from .surveying import RESERVOIR, TOP, Survey
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,13 +35,14 @@ if TYPE_CHECKING:
     from ...harness.task import Context
     from ...sae.topk import TrainedSae
     from ..subject import Subject
-    from .explain import Explainer
     from .imageset import ImageSet
+    from .selection import Ints
 
 Split = Literal["search", "top", "decile"]
 LATENTS_PER_SAE = 200
-PARAMS = ("rate_floor", "latents_per_sae")
-"""What every feature task may be given: least rate of a live latent, how many to explain."""
+PARAMS = ("rate_floor", "latents_per_sae", "pooling", "near_duplicates", "clip")
+"""What every feature task may be given: least rate of a live latent, how many to explain, how an
+image is ranked, in more than how many of 64 bits hashes of pictures must differ, and the CLIP."""
 IMAGES_KEPT = 1024
 """Decoded images held in memory."""
 
@@ -52,7 +55,11 @@ class Living:
     search: Survey
     census: Census
     latents: Sequence[int]
-    """All live ones, or a seeded sample."""
+    """All live ones, or a seeded sample; those of published explanations, where there are any."""
+
+    def name(self, latent: int) -> str:
+        """A latent, unambiguous within a run."""
+        return latent_name(self.sae, latent)
 
 
 @dataclass(frozen=True)
@@ -79,22 +86,33 @@ class Study:
 
     def name(self, latent: int) -> str:
         """A latent, unambiguous within a run."""
-        return f"{self.sae.name}/{self.sae.hookpoint.name}/{self.sae.arm}/{latent}"
+        return latent_name(self.sae, latent)
+
+    def survey(self, split: Split) -> Survey:
+        """Of the images that a group is taken from."""
+        return self.search if split == "search" else self.score
+
+    def active(self, latent: int, split: Split) -> Iterator[tuple[int, Ints]]:
+        """Images of a group, best first: (index within the image set, active tokens)."""
+        survey = self.survey(split)
+        gallery = survey.decile if split == "decile" else survey.top
+        for slot in range(gallery.count(latent)):
+            yield int(gallery.images[latent, slot]), gallery.active(latent, slot)[0]
 
     def masked(
         self, latent: int, split: Split, size: tuple[int, int]
     ) -> Iterator[tuple[int, Mask]]:
-        """Images of a group, best first, each with the pixels of the latent's active tokens (all
-        pixels where tokens have no place).
+        """The same with the pixels of the active tokens (all where tokens have no place).
 
         Yields (index within the image set, mask).
         """
-        survey = self.search if split == "search" else self.score
-        gallery = survey.decile if split == "decile" else survey.top
-        for slot in range(gallery.count(latent)):
-            image = int(gallery.images[latent, slot])
-            tokens, _ = gallery.active(latent, slot)
-            yield image, shown_mask(survey.boxes(image), tokens, size)
+        for image, tokens in self.active(latent, split):
+            yield image, shown_mask(self.survey(split).boxes(image), tokens, size)
+
+
+def latent_name(sae: TrainedSae, latent: int) -> str:
+    """A latent, unambiguous within a run."""
+    return f"{sae.name}/{sae.hookpoint.name}/{sae.arm}/{latent}"
 
 
 def living(context: Context[Subject]) -> list[Living]:
@@ -109,10 +127,17 @@ def studies(context: Context[Subject]) -> list[Study]:
     return context.artefacts.get("studies", key, lambda: _studies(context))
 
 
+def neuron_studies(context: Context[Subject]) -> list[Study]:
+    """The neuron basis at the hookpoint of every SAE under study: a sample of its live neurons."""
+    key = _key(context)
+    return context.artefacts.get("neurons", key, lambda: _neuron_studies(context))
+
+
 def _key(context: Context[Subject]) -> dict[str, Any]:
     return {
         "survey": _survey_key(context, context.subject.search),
         "params": {name: context.params[name] for name in PARAMS if name in context.params},
+        "protocol": context.protocol if context.subject.roles.published else None,
     }
 
 
@@ -125,21 +150,40 @@ def refuse_unknown(context: Context[Subject], *known: str) -> None:
 
 
 def _living(context: Context[Subject]) -> list[Living]:
-    floor = float(context.params.get("rate_floor", RATE_FLOOR))
     limit = int(context.params.get("latents_per_sae", LATENTS_PER_SAE))
-    found = []
     saes = context.subject.saes
-    for sae, search in zip(saes, surveys(context, context.subject.search), strict=True):
-        count = census(search, sae.sae.k, floor)
-        context.progress.say(_counted(sae, count))
-        latents = sample_latents(count.live, limit, context.seed)
-        found.append(Living(sae, search, count, latents))
-    return found
+    found = zip(saes, surveys(context, context.subject.search), strict=True)
+    return [_lives(context, sae, search, limit) for sae, search in found]
+
+
+def _lives(context: Context[Subject], sae: TrainedSae, search: Survey, limit: int) -> Living:
+    floor = float(context.params.get("rate_floor", RATE_FLOOR))
+    count = census(search, sae.sae.k, floor)
+    context.progress.say(_counted(sae, count))
+    published = context.subject.roles.published
+    if published is None:
+        return Living(sae, search, count, sample_latents(count.live, limit, context.seed))
+    # Controls have other latents: nothing was published about those.
+    wanted = published.latents(sae.hookpoint) if sae.arm == "main" else []
+    return Living(sae, search, count, [i for i in wanted if i < count.n_latents])
 
 
 def _studies(context: Context[Subject]) -> list[Study]:
-    living_ = living(context)
-    score = surveys(context, context.subject.score)
+    return _explained_studies(context, living(context), surveys(context, context.subject.score))
+
+
+def _neuron_studies(context: Context[Subject]) -> list[Study]:
+    n = len(context.subject.saes)
+    search = _all_surveys(context, context.subject.search)[n:]
+    score = _all_surveys(context, context.subject.score)[n:]
+    pairs = zip(neuron_saes(context.subject.saes), search, strict=True)
+    found = [_lives(context, sae, survey, NEURONS_PER_HOOKPOINT) for sae, survey in pairs]
+    return _explained_studies(context, found, score)
+
+
+def _explained_studies(
+    context: Context[Subject], living_: Sequence[Living], score: Sequence[Survey]
+) -> list[Study]:
     explained = _explained(context, living_)
     return [
         Study(one.sae, one.search, held_out, one.census, said)
@@ -156,25 +200,46 @@ def _counted(sae: TrainedSae, count: Census) -> str:
 
 def surveys(context: Context[Subject], images: ImageSet) -> list[Survey]:
     """The survey of an image set by every SAE, from one pass through the model."""
+    return _all_surveys(context, images)[: len(context.subject.saes)]
+
+
+def _all_surveys(context: Context[Subject], images: ImageSet) -> list[Survey]:
+    """The neuron bases come after the SAEs, from the same pass."""
     subject = context.subject
-    return context.artefacts.get(
-        "survey",
-        _survey_key(context, images),
-        lambda: survey_images(
-            subject.lmm, subject.saes, images, seed=context.seed, progress=context.progress
-        ),
-        save_surveys,
-        load_surveys,
-    )
+    saes = [*subject.saes, *neuron_saes(subject.saes)]
+    key = _survey_key(context, images)
+    state = state_of(context.artefacts, key)
+
+    def build() -> list[Survey]:
+        return survey_images(
+            subject.lmm,
+            saes,
+            images,
+            seed=context.seed,
+            progress=context.progress,
+            looking=looking(context),
+            kept=kept_images(context, images),
+            state=state,
+        )
+
+    found = context.artefacts.get("survey", key, build, save_surveys, load_surveys)
+    if state:
+        state.forget()
+    return found
 
 
 def _survey_key(context: Context[Subject], images: ImageSet) -> dict[str, Any]:
+    bits = context.params.get("near_duplicates")
     return {
-        "version": 1,
+        "version": 2,
         "kept": [TOP, RESERVOIR],
         "saes": _saes_key(context.subject),
         "images": fingerprint(images),
         "seed": context.seed,
+        **looking(context).key(),
+        **(
+            {} if bits is None else {"near_duplicates": [bits, fingerprint(context.subject.search)]}
+        ),
     }
 
 
@@ -182,52 +247,29 @@ def _saes_key(subject: Subject) -> list[list[str]]:
     return [[subject.lmm.identity], *([s.identity, s.hookpoint.name] for s in subject.saes)]
 
 
-def explainer(subject: Subject) -> Explainer:
-    """The explainer of the run: the model under study itself."""
-    if subject.make_explainer is not None:
-        raise UsageError("chat explainers are not available yet; leave the explainer out")
-    provider = subject.provider
-    question = provider.highlight_question(None)
-    return SelfExplainer(subject.lmm, question, provider.vocabulary, provider.unclear_answer)
-
-
 def _explained(
     context: Context[Subject], living_: Sequence[Living]
 ) -> list[dict[int, Explanation]]:
     subject = context.subject
-    role = explainer(subject)
-    images = cached_images(subject.search)
+    role = writer(context)
     key = {
         "version": 1,
         "survey": _survey_key(context, subject.search),
-        "latents": [list(one.latents) for one in living_],
+        "latents": [[one.sae.arm, *one.latents] for one in living_],
         "explainer": role.identity,
     }
-
-    def build() -> list[list[Explanation]]:
-        return [
-            role.explain(
-                [_exemplars(one.search, i, images, subject.search.size) for i in one.latents],
-                context.progress,
-            )
-            for one in living_
-        ]
-
-    found = context.artefacts.get("explanations", key, build, save_explanations, load_explanations)
+    try:
+        found = context.artefacts.get(
+            "explanations",
+            key,
+            lambda: whole(role.write(living_)),
+            save_explanations,
+            load_explanations,
+        )
+    except IncompleteError as broken:
+        found = broken.found
     pairs = zip(living_, found, strict=True)
     return [dict(zip(one.latents, said, strict=True)) for one, said in pairs]
-
-
-def _exemplars(
-    survey: Survey, latent: int, images: CachedImages, size: tuple[int, int]
-) -> list[Image]:
-    """The latent's top images, dimmed but for its active patches."""
-    dims = []
-    for slot in range(survey.top.count(latent)):
-        index = int(survey.top.images[latent, slot])
-        mask = shown_mask(survey.boxes(index), survey.top.active(latent, slot)[0], size)
-        dims.append(dimmed(images(index), mask))
-    return dims
 
 
 class CachedImages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Table = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
+ImagesInterval = Callable[[Sequence[Line]], Interval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ def mean_rows(
     null: str | None = None,
     *,
     share: bool = True,
+    of_images: ImagesInterval | None = None,
 ) -> Iterator[MetricRow]:
     """The mean of a score in every cell and arm.
 
@@ -63,13 +65,27 @@ def mean_rows(
         lines: of this score alone, those without a number included: they are the coverage.
         null: the arm shown beside `main`.
         share: whether the score can't leave 0..1, see `mean_interval`.
+        of_images: makes the interval of a cell of one concept at one hookpoint from its ok lines.
     """
     for cell in cells(lines):
         beside = _mean(scored(cell.arm(null), score), score) if null else None
         for arm in arms:
             if members := cell.arm(arm):
                 shown = beside if arm == "main" else None
-                yield _mean_row(cell, arm, members, score, shown, share)
+                found = _mean_row(cell, arm, members, score, shown, share)
+                yield _of_images(found, cell, members, of_images) if of_images else found
+
+
+def _of_images(
+    found: MetricRow, cell: Cell, members: Sequence[Line], of_images: ImagesInterval
+) -> MetricRow:
+    if not (cell.concept and cell.hookpoint):
+        return found
+    interval = of_images(scored(members, found.metric))
+    if interval.method is None:
+        return found
+    low, high, method = interval.low, interval.high, interval.method
+    return replace(found, ci_low=low, ci_high=high, ci_method=method)
 
 
 def _mean_row(

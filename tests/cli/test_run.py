@@ -150,7 +150,10 @@ def test_a_full_disk_is_incomplete_and_resumable(
 
 @pytest.mark.parametrize(
     ("tasks", "segmenter", "says"),
-    [("halluc", "released", "is for the task iou"), ("iou", "one", "name 'exact' or DETECTOR")],
+    [
+        ("halluc", "released", "is for the tasks iou, detect and fuzz"),
+        ("iou", "one", "name 'exact' or DETECTOR"),
+    ],
 )
 def test_a_segmenter_that_can_not_be_used_is_refused(
     type_command: Type, tasks: str, segmenter: str, says: str
@@ -166,7 +169,9 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
     type_command(
         *("run", "-t", "iou,clip", "--tasks", "halluc,iou", "-l", "2,model.layers.4", "-s", "a"),
         *("--sae", "b", "--limit", "0.5", "--seed", "3", "--output_dir", "x", "--judge", "y"),
-        *("--segmenter", "d+s", "--dtype", "bfloat16", "--image-tokens", "base"),
+        *("--segmenter", "d+s", "--explainer", "e", "--second-labeller", "f"),
+        *("--pooling", "max", "--near-duplicates", "4", "--clip", "open_clip:n/w"),
+        *("--dtype", "bfloat16", "--image-tokens", "base"),
         *("--concurrency", "9", "--cost-limit", "5"),
         *("--judge-price", "2.5", "10"),
         *("--questions", "q.json", "--images", "z.zip"),
@@ -175,7 +180,12 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
     assert asked.pop("progress")
     assert asked.pop("policy").concurrency == 9
     assert asked.pop("cost_limit") == (5, Price(2.5, 10))
-    assert asked.pop("params")["iou"]["segmenter"]["ref"] == "d+s"
+    params = asked.pop("params")
+    assert params["iou"]["segmenter"]["ref"] == "d+s"
+    assert params["clip"]["clip"]["ref"] == "open_clip:n/w"
+    for task in ("iou", "clip"):
+        assert (params[task]["pooling"], params[task]["near_duplicates"]) == ("max", 4)
+    assert "halluc" not in params
     assert asked == {
         "tasks": ["iou", "clip", "halluc"],
         "saes": ["a", "b"],
@@ -190,6 +200,14 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         "samples": (),
         "questions": "q.json",
         "images": "z.zip",
+        "roles": {
+            "explainer": "e",
+            "refiner": None,
+            "labeller": None,
+            "second_labeller": "f",
+        },
+        "prompt_file": None,
+        "explanations": None,
     }
 
 

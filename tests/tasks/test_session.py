@@ -177,6 +177,14 @@ def test_folders_of_one_name_are_told_apart_by_their_parents(world, tmp_path):
         ({"tasks": ["halluc"], "model": "owner/name"}, "give --sae or --layers for owner/name"),
         ({"tasks": ["halluc"], "params": {"iou": {}}}, "not among the tasks"),
         ({"tasks": ["halluc"], "output_dir": "a-file/runs"}, "a-file"),
+        ({"tasks": ["iou"], "roles": {"explainer": "openai/gpt-4o"}}, "OPENAI_API_KEY"),
+        ({"tasks": ["iou"], "roles": {"refiner": "openai/gpt-4o"}}, "nothing to do"),
+        ({"tasks": ["iou"], "explanations": "nowhere.json"}, "no JSON file of explanations"),
+        (
+            {"tasks": ["clip"], "explanations": "x", "roles": {"explainer": "soft-wpmi"}},
+            "leave --explainer and the others out",
+        ),
+        ({"tasks": ["consistency"], "protocol": "paper"}, "no protocol 'paper'; it has strict"),
     ],
 )
 def test_what_can_be_refused_is_refused_before_anything_is_loaded(
@@ -229,6 +237,13 @@ def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(worl
     described = {"provider": "openai", "requested": "openai/gpt-4o", "params": {}}
     assert plan.tasks[0].comparability == {"judge": described}
     assert "file_sha256" in plan.identity["judge"]
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_explainers_that_no_task_needs_are_not_opened(world, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked = small_run(roles={"explainer": "openai/gpt-4o"})
+    assert asked.path == small_run().path
 
 
 def test_a_change_of_the_trainers_own_values_is_another_key(world, monkeypatch):

@@ -44,6 +44,33 @@ def test_rolled_and_shuffled_nulls_are_far_below(scored: Any) -> None:
         assert found["main"].null == found["hard_shuffled"].value
 
 
+def test_nulls_of_the_same_images_lie_between_nothing_and_the_score(scored: Any) -> None:
+    found = totals(scored[1], "iou_top")
+    for arm in ("other_latent", "whole_image", "centre"):
+        assert 0 < found[arm].value < 0.7, arm
+
+
+def test_the_whole_image_is_a_perfect_mask_of_a_scene(scored: Any) -> None:
+    rows = [r for r in scored[1] if r.metric == "iou_top" and r.arm == "whole_image"]
+    by_concept = {r.concept: r.value for r in rows if not r.hookpoint}
+    assert by_concept["scene"] == pytest.approx(1)
+    assert by_concept["object"] < 0.2
+
+
+def test_neurons_that_are_the_features_score_as_the_features(scored: Any) -> None:
+    """The fake LMM has one neuron a label; the sides below the mean say other things."""
+    neurons = [one for one in scored[0] if one["arm"] == "neuron" and one["latent"] < 8]
+    assert neurons
+    top = [one["scores"]["iou_top"] for one in neurons if one["id"].endswith("/top")]
+    assert np.mean(top) == pytest.approx(1, abs=0.05)
+
+
+def test_the_papers_null_is_flagged_as_degenerate(scored: Any) -> None:
+    rows = [r for r in scored[1] if r.metric == "iou_top" and r.arm == "random_images"]
+    assert rows
+    assert all((r.note or "").startswith(("degenerate", "insufficient")) for r in rows)
+
+
 def test_a_rolled_scene_stays_where_it_is(scored: Any) -> None:
     rows = [r for r in scored[1] if r.metric == "iou_top" and r.arm == "rolled" and not r.hookpoint]
     by_concept = {r.concept: r.value for r in rows}
@@ -251,21 +278,17 @@ def test_plots_have_a_series_per_arm(study_context: Any, run_task: Any) -> None:
     assert {point["series"] for point in by_layer.points} == {
         "main",
         "rolled",
+        "other_latent",
         "hard_shuffled",
         "untrained",
+        "neuron",
+        "whole_image",
+        "centre",
+        "random_images",
         "ceiling",
     }
     assert {point["x"] for point in by_layer.points} == {"layer 1"}
     assert all(np.isfinite(point["y"]) for plot in plots for point in plot.points)
-
-
-def test_a_chat_explainer_is_refused_in_one_line(study_context: Any) -> None:
-    from lmmsae_eval.errors import UsageError
-
-    context = study_context()
-    context.subject.make_explainer = lambda: None
-    with pytest.raises(UsageError, match="explainer"):
-        study.studies(context)
 
 
 @pytest.mark.parametrize("task", [Iou, Clip, Dissect, Consistency])
