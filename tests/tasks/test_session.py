@@ -184,7 +184,7 @@ def test_folders_of_one_name_are_told_apart_by_their_parents(world, tmp_path):
             {"tasks": ["clip"], "explanations": "x", "roles": {"explainer": "soft-wpmi"}},
             "leave --explainer and the others out",
         ),
-        ({"tasks": ["consistency"], "protocol": "paper"}, "no protocol 'paper'; it has strict"),
+        ({"tasks": ["mono"], "protocol": "paper"}, "no protocol 'paper'; it has strict"),
     ],
 )
 def test_what_can_be_refused_is_refused_before_anything_is_loaded(
