@@ -246,9 +246,12 @@ def test_what_is_read_while_speaking_is_what_a_forward_over_all_tokens_reads(
     hooks = {hookpoint: reconstruct(sae, error=False)}
     spoken = capture_spoken(lmm, few, 3, points, hooks)
     assert spoken.answers == lmm.generate(few, 3, hooks)
-    whole = few
+    whole, ended = few, torch.zeros(len(few.kinds), dtype=torch.bool)
     for _ in range(spoken.streams[hookpoint].shape[1] - few.kinds.shape[1]):
-        whole = longer(whole, greedy(lmm, whole, hooks))
+        said = greedy(lmm, whole, hooks)
+        whole = longer(whole, said)
+        whole.kinds[ended, -1] = TokenKind.PAD  # others of the batch still speak
+        ended |= said == lmm.model.generation_config.eos_token_id
     for point, stream in capture(lmm, whole, points, hooks).items():
         inside = whole.kinds != TokenKind.PAD
         close(spoken.streams[point][inside], stream[inside])
