@@ -89,7 +89,12 @@
 
   function picture([caption, source]) {
     const image = element("img", { loading: "lazy", decoding: "async", alt: caption, src: source });
-    return element("figure", {}, image, element("figcaption", { textContent: caption }));
+    const figure = element("figure", {}, image, element("figcaption", { textContent: caption }));
+    // A strip of pictures takes the card's whole width.
+    image.addEventListener("load", () => {
+      figure.className = image.naturalWidth > 2 * image.naturalHeight ? "wide" : "";
+    });
+    return figure;
   }
 
   function address(key) {
@@ -101,6 +106,13 @@
       byKey.has(key) ? element("a", { href: address(key), textContent: name }) : element("span", { textContent: name }),
     );
     return element("p", { className: "related" }, "near ", ...links);
+  }
+
+  function scores(card, names) {
+    const shown = names.map((name) =>
+      element("span", {}, `${name} `, element("b", { textContent: card.scores[name][1] })),
+    );
+    return shown.length ? [element("p", { className: "card-scores" }, ...shown)] : [];
   }
 
   function draw(card) {
@@ -118,10 +130,13 @@
     if (texts.length) article.append(element("dl", {}, ...texts));
     if (card.histogram) article.append(histogram(card.histogram));
     if (card.related.length) article.append(neighbours(card));
-    const scores = Object.entries(card.scores).map(([name, [, text]]) =>
-      element("span", {}, `${name} `, element("b", { textContent: text })),
-    );
-    if (scores.length) article.append(element("p", { className: "card-scores" }, ...scores));
+    const names = Object.keys(card.scores);
+    // 'iou_top rolled' is the score of a control: there, but folded.
+    article.append(...scores(card, names.filter((name) => !name.includes(" "))));
+    const controls = scores(card, names.filter((name) => name.includes(" ")));
+    if (controls.length) {
+      article.append(element("details", {}, element("summary", { textContent: "controls" }), ...controls));
+    }
     return article;
   }
 
