@@ -55,7 +55,7 @@ class Search:
     """The search on synthetic images, a group at a time."""
 
     def __init__(self, n_latents: int, k: int, tokens: int) -> None:
-        from lmmsae_eval.sae.places import grid_boxes
+        from lmmsae_eval.sae.places.views import grid_boxes
         from lmmsae_eval.tasks.features.surveying import Surveyor
 
         side = round(tokens**0.5)

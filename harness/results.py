@@ -45,11 +45,10 @@ def line_document(
 
 
 def error_document(
-    task: TaskSpec, protocol: str, sample: Sample, error: BaseException
+    task: TaskSpec, protocol: str, sample: Sample, error: Exception
 ) -> dict[str, Any]:
     """The line of a sample that broke: a type and a message, never a score."""
-    line = line_document(task, protocol, sample, Outcome("error"))
-    return line | {"error": {"type": type(error).__name__, "message": str(error)}}
+    return line_document(task, protocol, sample, Outcome.broken(error))
 
 
 def metric_document(task: TaskSpec, protocol: str, row: MetricRow) -> dict[str, Any]:

@@ -80,11 +80,6 @@ class Subject:
         """The SAEs under study, without their untrained controls."""
         return [sae for sae in self.saes if sae.arm != UNTRAINED]
 
-    def untrained(self, sae: TrainedSae) -> TrainedSae | None:
-        """The untrained control at the same hookpoint."""
-        same = (s for s in self.saes if s.arm == UNTRAINED and s.hookpoint == sae.hookpoint)
-        return next(same, None)
-
     @cached_property
     def search(self) -> ImageSet:
         """Images for exemplars."""

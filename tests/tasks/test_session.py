@@ -268,9 +268,9 @@ def test_every_sae_gets_an_untrained_control_that_keeps_the_mean(world, tmp_path
 
     request = Request(["halluc"], [given(tmp_path / "mine", world)], model=WORLD)
     subject = open_subject(request, None, SilentProgress())
-    (main,) = subject.main_saes
-    control = subject.untrained(main)
-    assert control.arm == "untrained"
+    main, control = subject.saes
+    assert (main.arm, control.arm) == ("main", "untrained")
+    assert (control.name, control.hookpoint) == (main.name, main.hookpoint)
     assert control.identity != main.identity
     assert torch.equal(control.sae.b_dec, main.sae.b_dec)
 
@@ -304,6 +304,19 @@ def test_saes_of_every_architecture_with_the_same_latents_get_the_same_scores(wo
         assert found[kind] == pytest.approx(found["batch_topk"], nan_ok=True), kind
 
 
+def test_two_saes_at_one_hookpoint_have_a_control_each(world, tmp_path):
+    from lmmsae_eval.tasks.session import Request, open_subject
+
+    for name, k in (("wide", 3), ("narrow", 1)):
+        save_sae(planted_sae("batch_topk", world, k), tmp_path / name / "model.layers.0")
+    request = Request(["halluc"], [tmp_path / "wide", tmp_path / "narrow"], model=WORLD)
+    subject = open_subject(request, None, SilentProgress())
+    assert [(sae.name, sae.arm, sae.sae.k) for sae in subject.saes] == [
+        ("wide", "main", 3), ("narrow", "main", 1),
+        ("wide", "untrained", 3), ("narrow", "untrained", 1),
+    ]  # fmt: skip
+
+
 def test_where_l0_is_free_the_control_has_the_measured_one(world, tmp_path):
     from lmmsae_eval.tasks.session import Request, open_subject
 
@@ -312,10 +325,9 @@ def test_where_l0_is_free_the_control_has_the_measured_one(world, tmp_path):
         save_sae(sae, tmp_path / kind / "model.layers.0")
         request = Request(["halluc"], [tmp_path / kind], model=WORLD)
         subject = open_subject(request, None, SilentProgress())
-        [main] = subject.main_saes
-        control = subject.untrained(main).sae
+        main, control = subject.saes
         # One spare latent on each image token, and the evidence on one of three in half the images.
-        assert control.k == 1
+        assert control.sae.k == 1
         assert main.sae.k == (k or 1)
         assert main.identity == sae.identity
 

@@ -41,7 +41,7 @@ def folder(planted, tmp_path, monkeypatch):
 
 
 def halluc(**options):
-    return run(["halluc"], saes=["sae"], **{"model": WORLD, "params": FEW, **options})
+    return run(["halluc"], **{"model": WORLD, "params": FEW, "saes": ["sae"], **options})
 
 
 def test_a_users_questions_and_folder_are_split_by_family_and_answered(folder, planted):
@@ -62,6 +62,14 @@ def test_a_users_questions_and_folder_are_split_by_family_and_answered(folder, p
     )
     with pytest.raises(UsageError, match="choose with --arm"):
         predictions_of_run(done, "no_such_arm")
+
+
+def test_answers_of_two_saes_at_one_hookpoint_are_not_scored_as_those_of_one(folder, planted):
+    save_sae(planted.sae.sae, folder / "other" / planted.sae.hookpoint.name)
+    done = halluc(questions="q.json", images=".", saes=["sae", "other"])
+    assert predictions_of_run(done, "untouched").not_asked == 0
+    with pytest.raises(UsageError, match="score runs of one SAE each"):
+        predictions_of_run(done, "main", planted.sae.hookpoint.name)
 
 
 def test_without_images_only_questions_that_need_none_are_asked(folder, planted):
