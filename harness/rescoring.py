@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .rundir import Run
@@ -46,9 +47,10 @@ class _Stored(Task[Any]):
 
 
 def _outcome(line: Line) -> Outcome:
-    error = line["error"]
-    said = f"{error['type']}: {error['message']}" if isinstance(error, Mapping) else error
-    return Outcome(line["status"], line["scores"], line["detail"], line["concept"], said)
+    found = Outcome(line["status"], line["scores"], line["detail"], line["concept"])
+    if error := line["error"]:
+        return replace(found, error=error["message"], error_type=error["type"])
+    return found
 
 
 def _card(run: Run, document: Mapping[str, Any], scores: Mapping[str, Any]) -> Card:

@@ -56,7 +56,7 @@ def read_predictions(path: Path, questions: Sequence[Record]) -> Predictions:
 def predictions_of_run(run: Run, arm: str, layer: str | None = None) -> Predictions:
     """The answers that a run of `halluc` got under an arm, at a hookpoint where it has several.
 
-    Raises `UsageError` when there is no such arm, or more than one place that has it.
+    Raises `UsageError` when there is no such arm, or more than one place or SAE that has it.
     """
     lines = [line for line in run.lines("halluc") if line["arm"] == arm]
     places = dict.fromkeys(line["hookpoint"] for line in lines)
@@ -64,6 +64,10 @@ def predictions_of_run(run: Run, arm: str, layer: str | None = None) -> Predicti
     if not chosen or (layer is None and len(places) > 1):
         there = ", ".join(str(place) for place in places) or "no place"
         raise UsageError(f"{run.id} has arm {arm!r} at {there}; choose with --arm and --hookpoint")
+    if len(saes := dict.fromkeys(str(line["sae"]) for line in chosen)) > 1:
+        raise UsageError(
+            f"{run.id} has arm {arm!r} of {', '.join(saes)} there; score runs of one SAE each"
+        )
     answers = list(by_item(chosen).values())
     broken = len(chosen) - len(answers)
     return Predictions([a.question.record for a in answers], [a.answer for a in answers], broken)
