@@ -15,7 +15,7 @@ from ..harness.snapshot import snapshot
 from ..reports.table import number
 from .find import find_run
 from .github import report_to_github
-from .options import PROBABILITY, FiniteRange, json_option, print_json, runs_option
+from .options import FiniteRange, choice, json_option, print_json, probability, runs_option
 from .table import print_table
 
 HEADER = ("task", "layer", "metric", "baseline", "now", "change", "interval", "p", "verdict")
@@ -89,20 +89,12 @@ def _floors(ctx: click.Context, param: click.Parameter, values: Iterable[str]) -
     show_default=True,
     help="The least share of samples with a score.",
 )
-@click.option(
+@choice(
     "--on-missing",
-    type=click.Choice(["fail", "warn", "ignore"]),
-    default="fail",
-    show_default=True,
+    among=("fail", "warn", "ignore"),
     help="For a number that the baseline has and the run lacks.",
 )
-@click.option(
-    "--alpha",
-    type=PROBABILITY,
-    default=0.05,
-    show_default=True,
-    help="Chance of any false alarm in the whole gate, at most (Holm).",
-)
+@probability("--alpha", 0.05, help="Chance of any false alarm in the whole gate, at most (Holm).")
 @runs_option
 @json_option
 def command(

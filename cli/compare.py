@@ -9,25 +9,27 @@ import click
 
 from .advice import print_advisories
 from .find import find_run
-from .options import PROBABILITY, FiniteRange, json_option, print_json, runs_option, split_commas
+from .options import (
+    BY,
+    FiniteRange,
+    choice,
+    json_option,
+    print_json,
+    probability,
+    runs_option,
+    split_commas,
+)
 from .table import print_table, printable
 
 if TYPE_CHECKING:
     from ..harness.compare import Comparison
 
-BY = ("layer", "hookpoint", "sae", "concept", "arm", "task")
 FORMATS = ("table", "md", "json")
 
 
 @click.command("compare")
 @click.argument("refs", nargs=-1, required=True, metavar="A B...")
-@click.option(
-    "--by",
-    type=click.Choice(BY),
-    default="layer",
-    show_default=True,
-    help="One test per metric and this.",
-)
+@choice("--by", among=BY, help="One test per metric and this.")
 @click.option(
     "--metric",
     "metrics",
@@ -36,18 +38,10 @@ FORMATS = ("table", "md", "json")
     metavar="LIST",
     help="Metrics to test, or all.  [default: the tasks' headline ones]",
 )
-@click.option(
-    "--alpha",
-    type=PROBABILITY,
-    default=0.05,
-    show_default=True,
-    help="Chance of a false finding, as corrected.",
-)
-@click.option(
+@probability("--alpha", 0.05, help="Chance of a false finding, as corrected.")
+@choice(
     "--correction",
-    type=click.Choice(["holm", "bh", "none"]),
-    default="holm",
-    show_default=True,
+    among=("holm", "bh", "none"),
     help="holm: any false finding in the table; bh: the share of false ones.",
 )
 @click.option(
@@ -63,14 +57,7 @@ FORMATS = ("table", "md", "json")
     show_default=True,
     help="Of bootstraps and permutations.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="table",
-    show_default=True,
-    help="md is fit for a pull request.",
-)
+@choice("--format", "form", among=FORMATS, help="md is fit for a pull request.")
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -1,31 +1,32 @@
-"""Options of feature tasks: how exemplars are found, who explains, who shortens, who sorts."""
+"""Options of feature tasks: where labels are true, how exemplars are found, who explains."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+from ..errors import UsageError
+from .options import choice, taken, together
 
 _CHAT = "openai/MODEL, a URL[#model] or replay:FILE"
 _FILE = click.Path(path_type=Path, exists=True)
 
-
-def explaining_options(command: CommandT) -> CommandT:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
-_OPTIONS = (
+explaining_options = together(
     click.option(
-        "--pooling",
-        type=click.Choice(["mean", "max", "p99"]),
-        default="mean",
+        "--segmenter",
+        metavar="REF",
+        default="exact",
         show_default=True,
+        help="Where explanations are true, for iou, detect and fuzz: 'exact' masks of the images, "
+        "or DETECTOR+SAM, a GroundingDINO and a SAM, hub ids or folders; 'released' is the "
+        "paper's pair.",
+    ),
+    choice(
+        "--pooling",
+        among=("mean", "max", "p99"),
         help="How strongly a latent fires on an image, over its tokens. The paper's is the mean.",
     ),
     click.option(
@@ -72,3 +73,54 @@ _OPTIONS = (
         help="Explanations from a file or folder, in the released code's JSON; nobody is asked.",
     ),
 )
+
+
+def roles_of(options: dict[str, Any]) -> dict[str, str | None]:
+    """Who was named for what, taken out of a command's options."""
+    return taken(options, ("explainer", "refiner", "labeller", "second_labeller"))
+
+
+def feature_params(options: dict[str, Any], tasks: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Per task what differs from the defaults, which make no other run; taken out of `options`."""
+    segmenting = _segmenting(options.pop("segmenter"), tasks)
+    searching = _searching(taken(options, ("pooling", "near_duplicates", "clip")), tasks)
+    named = (*segmenting, *searching)
+    return {task: segmenting.get(task, {}) | searching.get(task, {}) for task in named}
+
+
+def _segmenting(ref: str, tasks: Collection[str]) -> dict[str, dict[str, Any]]:
+    """By name and by its weights, so that others are another run."""
+    if ref == "exact":
+        return {}
+    from ..tasks.features.segment import RELEASED, open_segmenter
+    from ..tasks.needs import SEGMENTER
+
+    using = _needing(SEGMENTER, tasks)
+    if not using:
+        raise UsageError("--segmenter is for the tasks iou, detect and fuzz; add one to --tasks")
+    ref = RELEASED if ref == "released" else ref
+    found = {"ref": ref, "identity": open_segmenter(ref).identity}
+    return {task: {"segmenter": found} for task in using}
+
+
+def _searching(chosen: dict[str, Any], tasks: Collection[str]) -> dict[str, dict[str, Any]]:
+    """How exemplars are found and what CLIP sees them."""
+    default = {"pooling": "mean", "near_duplicates": None, "clip": None}
+    found = {name: value for name, value in chosen.items() if value != default[name]}
+    if not found:
+        return {}
+    from ..tasks.needs import EXEMPLARS
+
+    if clip := found.get("clip"):
+        from ..tasks.features.clip import open_clip_scorer
+
+        found["clip"] = {"ref": clip, "identity": open_clip_scorer(clip).identity}
+    return dict.fromkeys(_needing(EXEMPLARS, tasks), found)
+
+
+def _needing(what: str, tasks: Collection[str]) -> list[str]:
+    """Those that declare it. Raises `UnknownNameError` for a task that there isn't."""
+    from ..harness.registry import TASKS
+    from ..tasks.needs import needs
+
+    return [task for task in tasks if needs(TASKS.get(task), what)]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import reduce
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ..errors import UsageError
 from ..harness.budget import Price
 from ..harness.retry import Policy
-from .options import FiniteRange
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+from .options import FiniteRange, together
 
 _DEFAULT = Policy()
 _OPTIONS = (
@@ -54,9 +50,10 @@ _OPTIONS = (
 )
 
 
-def judge_options(command: CommandT) -> CommandT:
-    """`--judge` and what belongs to it."""
-    return reduce(lambda wrapped, option: option(wrapped), reversed(_OPTIONS), command)
+judge_options = together(*_OPTIONS)
+"""`--judge` and what belongs to it."""
+CALLING = ("concurrency", "call_timeout", "cost_limit", "judge_price")
+"""Those that say how it is called."""
 
 
 def calling(

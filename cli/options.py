@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 RUNS = Path("runs")
 SAES = Path("saes")
 LEADERBOARD = Path("leaderboard")
+BY = ("layer", "hookpoint", "sae", "concept", "arm", "task")
+"""What a run's numbers are told apart by."""
 _LONGEST_PATH = 255
 
 
@@ -31,6 +34,26 @@ class FiniteRange(click.FloatRange):
 
 
 PROBABILITY = FiniteRange(0, 1, min_open=True, max_open=True)
+
+
+def together(*options: Callable[[Any], Any]) -> Callable[[CommandT], CommandT]:
+    """Several options as one decorator, in the order of `--help`."""
+    return lambda command: reduce(lambda wrapped, option: option(wrapped), options[::-1], command)
+
+
+def choice(*names: str, among: Sequence[str], help: str | None = None) -> Callable[[Any], Any]:
+    """One of several words, the first by default."""
+    kind = click.Choice(among)
+    return click.option(*names, type=kind, default=among[0], show_default=True, help=help)
+
+
+def probability(name: str, default: float, help: str) -> Callable[[Any], Any]:
+    return click.option(name, type=PROBABILITY, default=default, show_default=True, help=help)
+
+
+def taken(options: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A command's options of these names; they are gone from the others."""
+    return {name: options.pop(name) for name in names}
 
 
 def split_commas(
@@ -92,34 +115,31 @@ def model_option(command: CommandT, more: str = "") -> CommandT:
     )(command)
 
 
-def loading_options(command: CommandT) -> CommandT:
-    """How a model's weights are loaded, for commands that load one."""
-    for option in (
-        click.option(
-            "--image-tokens",
-            type=click.Choice(["all", "base", "tile", "squash"]),
-            help="Which image tokens count: also those of tiles, the base grid's, the tiles', or "
-            "the base grid's of a squashed picture, as in the paper.  [default: all]",
-        ),
-        click.option("--load-in", type=click.Choice(["4bit", "8bit"]), help="Needs bitsandbytes."),
-        click.option(
-            "--device",
-            metavar="DEVICE",
-            help="cpu, cuda, cuda:1, or auto: spread over all.  [default: cuda if there is one]",
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16"]),
-            help="[default: float32 on a CPU, bfloat16 elsewhere]",
-        ),
-    ):
-        command = option(command)
-    return command
+loading_options = together(
+    click.option(
+        "--dtype",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        help="[default: float32 on a CPU, bfloat16 elsewhere]",
+    ),
+    click.option(
+        "--device",
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, or auto: spread over all.  [default: cuda if there is one]",
+    ),
+    click.option("--load-in", type=click.Choice(["4bit", "8bit"]), help="Needs bitsandbytes."),
+    click.option(
+        "--image-tokens",
+        type=click.Choice(["all", "base", "tile", "squash"]),
+        help="Which image tokens count: also those of tiles, the base grid's, the tiles', or "
+        "the base grid's of a squashed picture, as in the paper.  [default: all]",
+    ),
+)
+"""How a model's weights are loaded, for commands that load one."""
 
 
 def loading_of(options: dict[str, Any]) -> dict[str, Any]:
     """What was said of them, taken out of a command's options."""
-    said = {name: options.pop(name) for name in ("dtype", "device", "load_in", "image_tokens")}
+    said = taken(options, ("dtype", "device", "load_in", "image_tokens"))
     return {name: value for name, value in said.items() if value is not None}
 
 
@@ -144,14 +164,11 @@ def seed_option(command: CommandT) -> CommandT:
     )(command)
 
 
-def progress_option(command: CommandT) -> CommandT:
-    return click.option(
-        "--progress",
-        type=click.Choice(["auto", "rich", "plain", "none"]),
-        default="auto",
-        show_default=True,
-        help="auto: bars in a terminal, plain lines elsewhere; always on stderr.",
-    )(command)
+progress_option = choice(
+    "--progress",
+    among=("auto", "rich", "plain", "none"),
+    help="auto: bars in a terminal, plain lines elsewhere; always on stderr.",
+)
 
 
 def json_option(command: CommandT) -> CommandT:

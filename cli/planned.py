@@ -28,7 +28,7 @@ def print_plan(
     """What `run` with these options would do."""
     from ..harness.budget import Price
     from ..tasks.dryrun import dry_run
-    from ..tasks.session import Request
+    from ..tasks.request import Request
 
     found = dry_run(Request.of(**options), output_dir, Price(*price) if price else None, repeats)
     if as_json:

@@ -8,10 +8,17 @@ from typing import Any
 import click
 
 from .find import find_run
-from .options import PROBABILITY, FiniteRange, json_option, print_json, runs_option
+from .options import (
+    BY,
+    FiniteRange,
+    choice,
+    json_option,
+    print_json,
+    probability,
+    runs_option,
+)
 from .table import print_table
 
-BY = ("layer", "hookpoint", "sae", "concept", "arm", "task")
 NUMBERS = ("clusters", "sd", "need, same items", "need, others", "sees, same items", "sees, others")
 
 
@@ -25,21 +32,9 @@ NUMBERS = ("clusters", "sd", "need, same items", "need, others", "sees, same ite
     metavar="D",
     help="The difference to find, in the metric's units.",
 )
-@click.option("--by", type=click.Choice(BY), default="layer", show_default=True)
-@click.option(
-    "--power",
-    type=PROBABILITY,
-    default=0.8,
-    show_default=True,
-    help="Chance to find it.",
-)
-@click.option(
-    "--alpha",
-    type=PROBABILITY,
-    default=0.05,
-    show_default=True,
-    help="Of one two-sided test; divide it by the size of a family.",
-)
+@choice("--by", among=BY)
+@probability("--power", 0.8, help="Chance to find it.")
+@probability("--alpha", 0.05, help="Of one two-sided test; divide it by the size of a family.")
 @click.option(
     "--correlation",
     type=FiniteRange(-1, 1, max_open=True),

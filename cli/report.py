@@ -9,18 +9,12 @@ import click
 
 from ..errors import UsageError
 from .find import find_run
-from .options import json_option, json_text, runs_option
+from .options import choice, json_option, json_text, runs_option
 
 
 @click.command("report")
 @click.argument("ref", metavar="RUN")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["html", "md", "json"]),
-    default="html",
-    show_default=True,
-)
+@choice("--format", "form", among=("html", "md", "json"))
 @click.option(
     "-o",
     "--out",

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..harness.progress import progress_for
 from .options import (
     SAES,
+    choice,
     layers_option,
     loading_of,
     loading_options,
@@ -64,11 +65,9 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="A folder of pictures, or dataset:owner/name[@revision][:split].  [default: the "
     "testbed's]",
 )
-@click.option(
+@choice(
     "--preset",
-    type=click.Choice(["small", "paper"]),
-    default="small",
-    show_default=True,
+    among=("small", "paper"),
     help="paper: every published hyper-parameter, for a GPU. Other options change single ones.",
 )
 @click.option(
@@ -143,11 +142,9 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--log", type=click.Choice(["wandb", "tensorboard"]), help="Send the metrics there too."
 )
-@click.option(
+@choice(
     "--distribute",
-    type=click.Choice(["data", "layers", "latents"]),
-    default="data",
-    show_default=True,
+    among=("data", "layers", "latents"),
     help="Under torchrun: what the processes share out.",
 )
 @click.option(

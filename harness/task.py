@@ -177,6 +177,9 @@ class Task(ABC, Generic[SubjectT]):
     batch_size: ClassVar[int] = 32
     can_rejudge: ClassVar[bool] = False
     """Whether its stored lines hold all that a judge is shown: then `rejudge` is written."""
+    needs: ClassVar[Sequence[str] | None] = None
+    """What its scores hang on beside the subject, in its package's words (`judge`, say): that is
+    then opened for it, and what isn't named is not. None: it does not say."""
 
     @abstractmethod
     def samples(self, context: Context[SubjectT]) -> Iterable[Sample]:

@@ -133,6 +133,7 @@ class AttrFaithfulness(Task[Subject]):
     """Attribution against exact ablation, and against orders that know less."""
 
     batch_size: ClassVar[int] = CHUNK * len(ARMS)
+    needs: ClassVar[tuple[str, ...]] = ()
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="attr_faithfulness",
         version=1,

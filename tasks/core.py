@@ -14,6 +14,7 @@ from .features.plots import by_layer
 from .features.study import living, refuse_unknown
 from .features.tables import cells, cluster_totals, pooled_interval, row, scored
 from .hallucination.questions import NO_FIGURE, Question
+from .needs import EXEMPLARS
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -73,6 +74,7 @@ class Core(Task["Subject"]):
         cluster="image family",
     )
     batch_size: ClassVar[int] = QUESTIONS
+    needs: ClassVar[tuple[str, ...]] = (EXEMPLARS,)
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
         refuse_unknown(context)

@@ -9,7 +9,7 @@ from ..harness.budget import Price
 from ..harness.forecast import Forecast, Wanted, forecast
 from ..harness.registry import TESTBEDS
 from ..harness.rundir import list_runs
-from .session import Request, chosen_tasks, needs_judge
+from .request import Request, chosen_tasks, needs_judge
 
 
 def dry_run(
@@ -29,7 +29,7 @@ def dry_run(
         seed=request.seed,
         limit=request.limit,
         samples=request.samples,
-        asks_judge=needs_judge(request) and not str(request.judge).startswith("replay:"),
+        asks_judge=needs_judge(request, tasks) and not str(request.judge).startswith("replay:"),
     )
     runs = list_runs(Path(output_dir))
     return forecast([task.spec for task in tasks], wanted, runs, price, repeats)

@@ -55,6 +55,7 @@ class Halluc(Task[Subject]):
     """Yes/no questions under untouched, reconstructed, steered and control arms."""
 
     batch_size: ClassVar[int] = 64
+    needs: ClassVar[tuple[str, ...]] = ()
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="halluc",
         version=1,

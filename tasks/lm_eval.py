@@ -77,7 +77,7 @@ def spliced_model(
 
 def one_sae(lmm: TransformersLMM, ref: str | Path, layer: str | int | None) -> TrainedSae:
     """The SAE at `layer`, or the only one. Raises `UsageError` when there are several."""
-    from .session import load_saes
+    from .loading import load_saes
 
     found = load_saes(lmm, [ref], [] if layer is None else [layer])
     if len(found) > 1:

@@ -16,6 +16,7 @@ from .features.presence import presence
 from .features.protocols import base_grid
 from .features.study import living, refuse_unknown, surveys
 from .features.tables import mean_rows
+from .needs import EXEMPLARS
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -73,6 +74,7 @@ class Mono(Task["Subject"]):
         cluster="latent",
     )
     batch_size: ClassVar[int] = 256
+    needs: ClassVar[tuple[str, ...]] = (EXEMPLARS,)
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
         refuse_unknown(context)

@@ -20,7 +20,7 @@ from ..harness.rundir import Run
 from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
-from .session import LABEL_JUDGE, LABEL_JUDGE_NOTE, open_judge
+from .chats import LABEL_JUDGE, LABEL_JUDGE_NOTE, open_chat
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def rescore(
         )
     _check_kept(run, again)
     transcript = Transcript()
-    client = None if judge in (None, LABELS) else open_judge(str(judge), transcript)
+    client = None if judge in (None, LABELS) else open_chat(str(judge), "judge", transcript)
     subject = _subject(run, judge, client) if again else None
     shown = progress or SilentProgress()
     plan = _plan(run, tasks, again, client, subject, transcript, Path(output_dir), shown)

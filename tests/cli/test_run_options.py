@@ -216,7 +216,7 @@ def test_export_config_writes_what_was_given(type_command: Type, make_run: Make)
 
 def test_how_the_model_was_loaded_is_exported_as_it_is_typed() -> None:
     from lmmsae_eval.tasks.exporting import run_options
-    from lmmsae_eval.tasks.session import Request
+    from lmmsae_eval.tasks.request import Request
 
     loading = {"dtype": "bfloat16", "image_tokens": "base"}
     config = Request.of("iou", model="owner/name", loading=loading).document()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from lmmsae_eval.cli.run import chosen_params
+from lmmsae_eval.cli.steering import steering_params
 
 DEFAULTS = {"controls": "standard", "strategy": "attribution", "folds": 1}
 
@@ -23,11 +23,9 @@ def test_an_option_of_halluc_without_halluc_is_refused(type_command, options, sa
 
 
 def test_defaults_make_no_other_run_and_what_differs_is_a_parameter():
-    assert chosen_params("exact", DEFAULTS, ["halluc"]) == {}
+    assert steering_params(dict(DEFAULTS), ["halluc"]) == {}
     chosen = DEFAULTS | {"folds": 5, "strategy": "save"}
-    assert chosen_params("exact", chosen, ["halluc"]) == {
-        "halluc": {"folds": 5, "strategy": "save"}
-    }
+    assert steering_params(chosen, ["halluc"]) == {"halluc": {"folds": 5, "strategy": "save"}}
 
 
 def test_an_unknown_strategy_is_refused_with_the_known_ones(type_command):

@@ -14,7 +14,9 @@ from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.sae.topk import TopK
 from lmmsae_eval.tasks import training
-from lmmsae_eval.tasks.session import load_saes, run
+from lmmsae_eval.tasks.loading import load_saes, open_subject
+from lmmsae_eval.tasks.request import Request
+from lmmsae_eval.tasks.session import run
 from lmmsae_eval.tasks.training import DefaultRecipe, trained_saes
 
 WORLD = "tests/planted"
@@ -210,7 +212,7 @@ def test_a_model_that_is_not_there_is_a_usage_error(world):
 @pytest.fixture
 def unmeasured(monkeypatch):
     """L0 is measured on images, which the planted provider has not."""
-    name = "lmmsae_eval.tasks.session.measured_l0"
+    name = "lmmsae_eval.tasks.planning.measured_l0"
     monkeypatch.setattr(name, lambda subject, _: [None] * len(subject.main_saes))
 
 
@@ -224,19 +226,19 @@ def test_tasks_that_ask_no_judge_need_no_key_and_are_the_same_run_with_one(world
 def test_a_replayed_judge_counts_as_the_recorded_one_in_comparability_alone(world, tmp_path):
     from lmmsae_eval.harness.replay import ReplayChat
     from lmmsae_eval.harness.transcript import Transcript
-    from lmmsae_eval.tasks.session import Request, _plan, chosen_tasks, open_subject
+    from lmmsae_eval.tasks.planning import Opened, plan
+    from lmmsae_eval.tasks.request import chosen_tasks
 
     entry = {"request_sha256": "0", "requested": "openai/gpt-4o", "params": {}, "error": None}
     (tmp_path / "judge.jsonl").write_text(json.dumps(entry) + "\n")
     client = ReplayChat(tmp_path / "judge.jsonl")
     request = Request(["consistency"], [given(tmp_path / "mine", world)], model=WORLD)
     subject = open_subject(request, client, SilentProgress())
-    plan = _plan(
-        request, chosen_tasks(request), subject, client, Transcript(), tmp_path, SilentProgress()
-    )
+    opened = Opened(request, chosen_tasks(request), subject, client, Transcript())
+    planned = plan(opened, tmp_path, SilentProgress())
     described = {"provider": "openai", "requested": "openai/gpt-4o", "params": {}}
-    assert plan.tasks[0].comparability == {"judge": described}
-    assert "file_sha256" in plan.identity["judge"]
+    assert planned.tasks[0].comparability == {"judge": described}
+    assert "file_sha256" in planned.identity["judge"]
 
 
 @pytest.mark.usefixtures("unmeasured")
@@ -264,8 +266,6 @@ def test_a_change_of_the_trainers_own_values_is_another_key(world, monkeypatch):
 
 
 def test_every_sae_gets_an_untrained_control_that_keeps_the_mean(world, tmp_path):
-    from lmmsae_eval.tasks.session import Request, open_subject
-
     request = Request(["halluc"], [given(tmp_path / "mine", world)], model=WORLD)
     subject = open_subject(request, None, SilentProgress())
     main, control = subject.saes
@@ -305,8 +305,6 @@ def test_saes_of_every_architecture_with_the_same_latents_get_the_same_scores(wo
 
 
 def test_two_saes_at_one_hookpoint_have_a_control_each(world, tmp_path):
-    from lmmsae_eval.tasks.session import Request, open_subject
-
     for name, k in (("wide", 3), ("narrow", 1)):
         save_sae(planted_sae("batch_topk", world, k), tmp_path / name / "model.layers.0")
     request = Request(["halluc"], [tmp_path / "wide", tmp_path / "narrow"], model=WORLD)
@@ -318,8 +316,6 @@ def test_two_saes_at_one_hookpoint_have_a_control_each(world, tmp_path):
 
 
 def test_where_l0_is_free_the_control_has_the_measured_one(world, tmp_path):
-    from lmmsae_eval.tasks.session import Request, open_subject
-
     for kind, k in (("gated", 30), ("jump_relu", 0)):
         sae = planted_sae(kind, world, k)
         save_sae(sae, tmp_path / kind / "model.layers.0")

@@ -22,12 +22,12 @@ from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.harness.rundir import Run
 from lmmsae_eval.harness.runner import execute
 from lmmsae_eval.tasks import rescoring
+from lmmsae_eval.tasks.chats import LABEL_JUDGE
 from lmmsae_eval.tasks.consistency import Consistency
 from lmmsae_eval.tasks.features.masks import packed, unpacked
 from lmmsae_eval.tasks.features.probes import ORDERS, REPEATED
 from lmmsae_eval.tasks.iou import Iou
 from lmmsae_eval.tasks.rescoring import rescore, what_was_done
-from lmmsae_eval.tasks.session import LABEL_JUDGE
 
 NAME = "tests/drawn"
 DATASET = {"id": NAME, "revision": "drawn-1", "seed": 0, "n_search": 120, "n_score": 60}
@@ -90,7 +90,7 @@ def asks(monkeypatch: pytest.MonkeyPatch) -> Callable[[Chat], Chat]:
     """Every judge that is named is this chat."""
 
     def arrange(chat: Chat) -> Chat:
-        monkeypatch.setattr(rescoring, "open_judge", lambda *_: chat)
+        monkeypatch.setattr(rescoring, "open_chat", lambda *_: chat)
         return chat
 
     return arrange
