@@ -11,6 +11,7 @@ import json
 import random
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmmsae_eval.harness.compare import compare
@@ -21,12 +22,12 @@ CELLS, SAMPLES, RESAMPLES = 20, 5_000, 10_000
 METRIC = {"name": "score", "title": "Score", "headline": True, "higher_is_better": True}
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="figures as JSON")
     parser.add_argument("--unpaired", action="store_true", help="other samples in the second run")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="in each cell")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         runs = [
             make_run(Path(folder) / name, seed, options.samples, name if options.unpaired else "")
@@ -69,7 +70,8 @@ def make_run(path: Path, seed: int, samples: int, prefix: str) -> Path:
             for i in range(samples)
         ),
     )
-    task = {"name": "bench", "version": 1, "metrics": [METRIC], "comparability": {"version": 1}}
+    task = {"name": "bench", "version": 1, "protocol": "strict", "metrics": [METRIC]}
+    task["comparability"] = {"version": 1}
     document = {"schema_version": SCHEMA_VERSION, "run_id": path.name, "status": "complete"}
     directory.write_document(
         {**document, "tasks": [task], "metrics": [], "saes": [], "comparability": {}}
