@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,10 @@ class Toy(Task[float]):
             )
 
 
+def named(name: str) -> type[Toy]:
+    return type("Toy", (Toy,), {"spec": replace(Toy.spec, name=name)})
+
+
 @pytest.fixture
 def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, no keys, its own cache."""
@@ -124,10 +129,11 @@ def make_run(in_folder: Path) -> Callable[..., Run]:
         fail_on_error: float = 2,
         l0: float | None = None,
         latents: int = 30,
+        tasks: Sequence[str] = ("consistency",),
     ) -> Run:
         context = Context(share, ArtefactStore(), SilentProgress(), seed=seed)
         plan = Plan(
-            tasks=[PlannedTask(Toy(latents), context)],
+            tasks=[PlannedTask(named(name)(latents), context) for name in tasks],
             directory=in_folder / "runs",
             identity={"share": share, "latents": latents},
             comparability={"dataset": version},

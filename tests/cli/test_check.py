@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -142,47 +141,6 @@ def test_what_a_file_names_cannot_give_commands_to_actions() -> None:
     table = markdown(gate).splitlines()[-1]
     assert "<script>" not in table
     assert len([c for c in table.replace("\\|", "") if c == "|"]) == 8
-
-
-def test_the_action_types_options_that_the_command_has(type_command: Type) -> None:
-    import yaml
-
-    root = Path(__file__).resolve().parents[2]
-    action = yaml.safe_load((root / "action.yml").read_text())
-    step = action["runs"]["steps"][-1]
-    shown = type_command("check", "--help").output
-
-    wanted = set(action["inputs"]) - {"run", "install"}
-    assert {name for name in wanted if f"--{name} " not in shown} == set()
-    used = {name for name in wanted if any(f"inputs.{name} " in v for v in step["env"].values())}
-    assert used == wanted
-    assert "${{" not in step["run"]
-
-
-@pytest.mark.parametrize("given", ["", "other.json"])
-def test_the_action_names_a_baseline_only_when_it_was_told_one(given: str, tmp_path: Path) -> None:
-    """Naming the default one would make floors alone need it."""
-    import yaml
-
-    root = Path(__file__).resolve().parents[2]
-    action = yaml.safe_load((root / "action.yml").read_text())
-    fake = tmp_path / "lmmsae-eval"
-    fake.write_text('#!/bin/sh\necho "${LMMSAE_EVAL_CHECK_BASELINE-none}" "$@"\n')
-    fake.chmod(0o755)
-    words = {"RUN": "r", "MAX_DROP": "", "MIN": "iou=1", "BASELINE": given}
-
-    step = action["runs"]["steps"][-1]
-    done = subprocess.run(
-        ["bash", "-ec", step["run"]],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin", **words},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert action["inputs"]["baseline"]["default"] == ""
-    assert set(words) <= set(step["env"])
-    assert done.stdout.split() == [given or "none", "check", "r", "--max-drop", "--min", "iou=1"]
 
 
 def test_an_empty_option_is_none_at_all(good: Run, type_command: Type) -> None:
