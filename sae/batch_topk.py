@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .distributed import Ranks
 from .family import TopKFamily
 from .sae import Latents, packed
 
@@ -46,8 +47,7 @@ class BatchTopK(TopKFamily):
 
     def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
         values, places = self.largest(parts, k * n_tokens)
-        places, order = places.sort()
-        return _by_token(places, values[order], n_tokens, self.n_latents)
+        return self.by_token(values, places, n_tokens)
 
     def largest(self, parts: Iterable[Tensor], wanted: int) -> tuple[Tensor, Tensor]:
         """The `wanted` largest latents of a batch, fewer where fewer are positive, and their places
@@ -77,13 +77,38 @@ class BatchTopK(TopKFamily):
             found.append((fires + start, flat[fires]))
             start += len(flat)
         places, values = (torch.cat(tensors) for tensors in zip(*found, strict=True))
-        return _by_token(places, values, n_tokens, self.n_latents)
+        return self.by_token(values, places, n_tokens)
+
+    def cut(self, values: Tensor, wanted: int, ranks: Ranks) -> Tensor | None:
+        """The `wanted`-th largest of the positive `values` of all `ranks`, which have the other
+        tokens, or the smallest where there are fewer; None without any.
+
+        Exactly, by halving: nobody sends more than a count.
+        """
+        kind = torch.int64 if values.dtype == torch.float64 else torch.int32
+        # The order of positive floats is that of their bits.
+        bits = values.sort().values.view(kind)
+        wanted = min(wanted, int(ranks.sum_(torch.tensor(len(bits), device=values.device))))
+        if wanted == 0:
+            return None
+        low, high = 0, int(values.new_tensor(torch.inf).view(kind)) + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            above = len(bits) - torch.searchsorted(bits, bits.new_tensor(middle))
+            enough = int(ranks.sum_(above)) >= wanted
+            low, high = (middle, high) if enough else (low, middle)
+        return bits.new_tensor(low).view(values.dtype)
 
     @torch.no_grad()
     def observe(self, fired: Latents) -> None:
-        if not fired.values.any():
-            return
-        self.learn_threshold(fired.values[fired.values > 0].min())
+        smallest = self.smallest(fired)
+        if smallest < torch.inf:
+            self.learn_threshold(smallest)
+
+    def smallest(self, fired: Latents) -> Tensor:
+        """`()`: of what fired in a training batch; infinite where nothing did."""
+        on = fired.values[fired.values > 0]
+        return on.min() if len(on) else on.new_tensor(torch.inf)
 
     def learn_threshold(self, smallest: Tensor) -> None:
         """From the smallest latent `()` that fired in a training batch."""
@@ -91,15 +116,15 @@ class BatchTopK(TopKFamily):
         blend = torch.lerp(smallest, self.threshold, _MEMORY)
         self.threshold.copy_(torch.where(known, blend, smallest))
 
-
-def _by_token(places: Tensor, values: Tensor, n_tokens: int, n_latents: int) -> Latents:
-    """Latents at ascending `places` = token * n_latents + latent, with unused slots at the end."""
-    tokens = places.div(n_latents, rounding_mode="floor")
-    counts = torch.bincount(tokens, minlength=n_tokens)
-    slots = max(1, int(counts.max())) if n_tokens else 1
-    first = counts.cumsum(0) - counts
-    slot = torch.arange(len(places), device=places.device) - first[tokens]
-    latents = Latents(places.new_zeros(n_tokens, slots), values.new_zeros(n_tokens, slots))
-    latents.indices[tokens, slot] = places % n_latents
-    latents.values[tokens, slot] = values
-    return latents
+    def by_token(self, values: Tensor, places: Tensor, n_tokens: int) -> Latents:
+        """Latents at `places` = token * n_latents + latent, with unused slots at the end."""
+        places, order = places.sort()
+        tokens = places.div(self.n_latents, rounding_mode="floor")
+        counts = torch.bincount(tokens, minlength=n_tokens)
+        slots = max(1, int(counts.max())) if n_tokens else 1
+        first = counts.cumsum(0) - counts
+        slot = torch.arange(len(places), device=places.device) - first[tokens]
+        latents = Latents(places.new_zeros(n_tokens, slots), values.new_zeros(n_tokens, slots))
+        latents.indices[tokens, slot] = places % self.n_latents
+        latents.values[tokens, slot] = values[order]
+        return latents

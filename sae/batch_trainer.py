@@ -34,6 +34,12 @@ class _Piece(BatchTopK):
     def shares(self, fired: Latents) -> Sequence[Share]:
         return self.whole.shares(fired)
 
+    def among_strongest(self, values: Tensor, k: int) -> Tensor | None:
+        return self.whole.among_strongest(values, k)
+
+    def together(self, part: Tensor) -> Tensor:
+        return self.whole.together(part)
+
     def observe(self, fired: Latents) -> None:
         """The survey has."""
 
@@ -52,7 +58,7 @@ class BatchTopKTrainer(FamilyTrainer[BatchTopK]):
         sae = self.sae
         wanted = sae.k * whole.n_tokens
         parts = (pre for piece in pieces for pre in sae.dense_parts(piece))
-        cut = _smallest_of_largest(sae.largest(parts, wanted)[0], wanted, ranks)
+        cut = sae.cut(sae.largest(parts, wanted)[0], wanted, ranks)
         if cut is None:  # nothing fires
             cut = sae.threshold.new_tensor(torch.inf)
         else:
@@ -73,22 +79,3 @@ class BatchTopKTrainer(FamilyTrainer[BatchTopK]):
     def update(self, grads: Sequence[Tensor], lr: float) -> None:
         super().update(grads, lr)
         self._piece = None
-
-
-def _smallest_of_largest(values: Tensor, wanted: int, ranks: Ranks) -> Tensor | None:
-    """The `wanted`-th largest of everyone's positive `values`, or the smallest where there are
-    fewer; None without any. Exactly, by halving: nobody sends more than a count.
-    """
-    kind = torch.int64 if values.dtype == torch.float64 else torch.int32
-    # The order of positive floats is that of their bits.
-    bits = values.sort().values.view(kind)
-    wanted = min(wanted, int(ranks.sum_(torch.tensor(len(bits), device=values.device))))
-    if wanted == 0:
-        return None
-    low, high = 0, int(values.new_tensor(torch.inf).view(kind)) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        above = len(bits) - torch.searchsorted(bits, bits.new_tensor(middle))
-        enough = int(ranks.sum_(above)) >= wanted
-        low, high = (middle, high) if enough else (low, middle)
-    return bits.new_tensor(low).view(values.dtype)

@@ -22,7 +22,7 @@ from .distributed import ALONE, Ranks
 from .measure import FIRING, N_KINDS, fired_by_kind, numbers, tally
 from .recipe import PENALISED, Recipe
 from .sae import SAE
-from .shard import TopKShard
+from .shard import shard_of
 from .step import AuxK
 from .trainer import Forward, Trainer, Whole
 
@@ -166,7 +166,7 @@ def new_learner(recipe: Recipe, b_dec: Tensor, ranks: Ranks, shards: Ranks = ALO
     own: dict[str, Any] = {} if recipe.prefixes is None else {"sizes": recipe.prefixes}
     sae = replace(sae, **own)
     if shards.world > 1:
-        sae = TopKShard.of(sae, shards)
+        sae = shard_of(sae, shards)
     trainer = trainer_for(sae, recipe.lr, recipe.dead_after, auxk, penalty=recipe.penalty)
     if recipe.adam == "8bit":
         trainer.optimizer = eight_bit_adam(trainer.parameters, recipe.lr)

@@ -41,13 +41,18 @@ class MatryoshkaBatchTopK(BatchTopK):
         return super()._at_start(rows) | {"sizes": tuple(sorted(sizes))}
 
     def shares(self, fired: Latents) -> Sequence[Share]:
-        """One share a ring: the latents that a dictionary has and the one before has not."""
-        weight = 1 / len(self.sizes)
-        starts = (0, *self.sizes[:-1])
-        return [
-            Share(_within(fired, start, end), weight)
-            for start, end in zip(starts, self.sizes, strict=True)
-        ]
+        return rings(fired, self.sizes)
+
+
+def rings(fired: Latents, sizes: Sequence[int], first: int = 0) -> Sequence[Share]:
+    """One share a ring: the latents that a dictionary has and the one before has not. What fired is
+    counted from the latent `first` on.
+    """
+    starts = (0, *sizes[:-1])
+    return [
+        Share(_within(fired, start - first, end - first), 1 / len(sizes))
+        for start, end in zip(starts, sizes, strict=True)
+    ]
 
 
 def _within(fired: Latents, start: int, end: int) -> Latents:

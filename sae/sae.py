@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 _DENSE_VALUES = 2**24
 """Pre-activations made at a time: 64 MiB in float32, whatever the number of tokens."""
+_KEPT_TIMES = 2
+"""So many times more where their memory is used again: each further part packs all of W_enc anew,
+which costs a fourteenth of the product.
+"""
 _SLOTS = 2**28
 """Latents held at a time, empty slots included: 2 GiB."""
 
@@ -163,9 +167,10 @@ class SAE(ABC):
         """`pre_activations` of some tokens at a time, in order: `(some, n_latents)` each.
 
         All in one buffer, unless autograd needs them: be done with one before the next. With `kept`
-        the buffer stays for the next call, which a training step has no memory to spare for.
+        parts are larger and the buffer stays for the next call, which a training step has no memory
+        to spare for.
         """
-        size = self.tokens_at_a_time
+        size = self.tokens_at_a_time * (_KEPT_TIMES if kept else 1)
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.tensors)):
             yield from (self.pre_activations(part) for part in torch.split(x, size))
             return
@@ -206,8 +211,8 @@ class SAE(ABC):
         return weighted_rows(self.W_dec, *latents) + self.b_dec
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        decoded = [self.decode(part) for part in self.encode_parts(x)]
-        return torch.cat(decoded).reshape(x.shape)
+        first, *others = [self.decode(part) for part in self.encode_parts(x)]
+        return (torch.cat([first, *others]) if others else first).reshape(x.shape)
 
     def folded(self, mean: Tensor, scale: float) -> Self:
         """The same SAE for unnormalised x, if this one was trained on (x - mean) / scale.

@@ -13,10 +13,9 @@ import pytest
 import torch
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.architectures import ARCHITECTURES
-from lmmsae_eval.sae.batch_topk import BatchTopK
 from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.formats import load_sae
-from lmmsae_eval.sae.shard import TopKShard
+from lmmsae_eval.sae.shard import shard_of
 from lmmsae_eval.sae.topk import TopK
 from torch import Tensor
 
@@ -110,13 +109,14 @@ def test_latents_shared_out_give_the_same_files_from_a_cache_and_when_stopped(
 @pytest.mark.parametrize(("n_latents", "k"), [(31, 3), (32, 17)])
 def test_latents_that_do_not_go_round_are_one_line(n_latents: int, k: int) -> None:
     with pytest.raises(UsageError, match=r"choose a multiple of 2|start fewer") as error:
-        TopKShard.of(TopK.random(n_latents, 8, k, seed=0), Ranks(0, 2))
+        shard_of(TopK.random(n_latents, 8, k, seed=0), Ranks(0, 2))
     assert "\n" not in str(error.value)
 
 
-def test_latents_of_another_architecture_are_not_shared_out() -> None:
-    with pytest.raises(UsageError, match=r"only topk .* not those of batch_topk") as error:
-        TopKShard.of(BatchTopK.random(32, 8, 3, seed=0), Ranks(0, 2))
+@pytest.mark.parametrize("name", ["jump_relu", "gated"])
+def test_latents_of_another_architecture_are_not_shared_out(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"only latents of topk, .* not those of {name}") as error:
+        shard_of(ARCHITECTURES[name].random(32, 8, 3, seed=0), Ranks(0, 2))
     assert "\n" not in str(error.value)
 
 

@@ -111,7 +111,7 @@ def test_one_busy_token_does_not_widen_all_others_beyond_what_can_be_held(
     sae.b_enc.fill_(-5)
     x = torch.zeros(20, 8)
     x[7] = 100 * torch.randn(8, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr("lmmsae_eval.sae.sae._DENSE_VALUES", 32 * 4)
+    monkeypatch.setattr("lmmsae_eval.sae.sae._DENSE_VALUES", 32 * 2)
     whole = sae.encode(x)
     widths = [part.values.shape[1] for part in sae.encode_parts(x)]
     assert widths == [1, whole.values.shape[1], 1, 1, 1]

@@ -83,7 +83,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_splicing_and_editing_make_no_dense_latents() -> None:
-    n_tokens, n_latents, bounded = 4500, 4096, 2**24
+    n_tokens, n_latents, bounded = 9000, 4096, 2**25
     sae = TopK.random(n_latents, 8, 3, seed=0)
     x = torch.randn(1, n_tokens, 8, generator=torch.Generator().manual_seed(0))
     kinds = torch.full((1, n_tokens), TokenKind.IMAGE, dtype=torch.int8)

@@ -128,16 +128,28 @@ def double_steps(learner: Learner, parts_of: Any, steps: int = 20) -> list[Tenso
     return list(learner.trainer.sae.tensors)
 
 
+_IN_PIECES: dict[str, Any] = {"accumulate": 3, "clip": 1e-2}
+_NESTED: dict[str, Any] = {"architecture": "matryoshka", "prefixes": (4, 20, 32)}
 SHARDED: dict[str, dict[str, Any]] = {
     "plain": {},
-    "pieces": {"accumulate": 3, "clip": 1e-2},
+    "pieces": _IN_PIECES,
     "without auxk": {"auxk_alpha": 0.0},
     "k is a shard": {"k": 16},
     "dead on one rank": {"dead_after": 50},
     "dead on both": {"dead_after": 50},
+    "batch": {"architecture": "batch_topk", "dead_after": 10**6},
+    "batch in pieces": {"architecture": "batch_topk", "dead_after": 10**6} | _IN_PIECES,
+    "batch, dead on one rank": {"architecture": "batch_topk", "dead_after": 50},
+    "nested": _NESTED | {"dead_after": 10**6},
+    "nested in pieces": _NESTED | _IN_PIECES | {"dead_after": 50},
 }
 """Recipes that shards are to learn as one process does."""
-DEAD = {"dead on one rank": [1, 2, 3, 8, 9], "dead on both": [0, 17, 20, 21, 22, 30]}
+DEAD = {
+    "dead on one rank": [1, 2, 3, 8, 9],
+    "dead on both": [0, 17, 20, 21, 22, 30],
+    "batch, dead on one rank": [1, 2, 3, 8, 9],
+    "nested in pieces": [0, 17, 20, 21, 22, 30],
+}
 """Latents that begin with their ReLU shut."""
 
 
@@ -153,7 +165,9 @@ def sharded_steps(name: str, shards: Ranks) -> tuple[list[Tensor], dict[str, flo
     x = torch.cat(global_batch(20))
     kinds = torch.full((len(x),), TokenKind.TEXT, dtype=torch.int8)
     measured = learner.measure(x, kinds, learner.step(x, kinds, 0.0))
-    return list(whole(learner.trainer.sae).tensors), measured
+    sae = whole(learner.trainer.sae)
+    assert sae.architecture == SHARDED[name].get("architecture", "topk")
+    return list(sae.tensors), measured
 
 
 def _stopped_then_on(out: Path, ranks: Ranks) -> None:
