@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...harness.task import Card, Line
+from ...harness.task import Card, Histogram, Line
 from .masks import dimmed, outlined
 from .study import cached_images, studies
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .imageset import ImageSet
     from .masks import Mask
     from .study import CachedImages, Split, Study
+    from .surveying import Survey
 
 CARDS_PER_HOOKPOINT = 60
 """Items of a judge: people look at some. Features have a card each."""
@@ -106,7 +107,15 @@ def _card(
             "hookpoint": study.sae.hookpoint.name,
             "sae": study.sae.name,
         },
+        histogram=_histogram(study.search, latent),
     )
+
+
+def _histogram(survey: Survey, latent: int) -> Histogram | None:
+    edges, counts = survey.strengths.of(latent)
+    if not counts:
+        return None
+    return Histogram(f"activation on the {sum(counts):,} image tokens it fires on", edges, counts)
 
 
 def item_cards(

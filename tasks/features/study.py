@@ -231,7 +231,7 @@ def _all_surveys(context: Context[Subject], images: ImageSet) -> list[Survey]:
 def _survey_key(context: Context[Subject], images: ImageSet) -> dict[str, Any]:
     bits = context.params.get("near_duplicates")
     return {
-        "version": 2,
+        "version": 3,
         "kept": [TOP, RESERVOIR],
         "saes": _saes_key(context.subject),
         "images": fingerprint(images),
