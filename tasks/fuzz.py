@@ -94,13 +94,13 @@ def _outcome(
     moved: list[float] = []
     other: list[float] = []
     for group in ("top", "decile"):
-        for image, lit in item.study.masked(item.latent, group, images.size):
+        for image, lit in item.study.masked(item.latent, group, images.size_of):
             truth = segmenter.segment(images, image, item.label)
             if truth is None:
                 return Outcome.unscorable("the segmenter knows no such label", label=item.label)
             rng = np.random.default_rng([context.seed, item.latent, image])
             moved.append(_right(truth, lit, rolled(lit, rng)))
-            if (mask := _other(item, where, image, images.size, rng)) is not None:
+            if (mask := _other(item, where, image, images.size_of(image), rng)) is not None:
                 other.append(_right(truth, lit, mask))
     if not moved:
         return Outcome.unscorable("silent on held-out images", label=item.label)

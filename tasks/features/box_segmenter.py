@@ -43,7 +43,7 @@ class BoxSegmenter(ABC):
         Found once: arms and nulls ask for the same again. Kept at a bit a pixel.
         """
         key = (images.name, images.revision, images.ids[index], label)
-        width, height = images.size
+        width, height = images.size_of(index)
         if key not in self._kept:
             self._kept[key] = np.packbits(self.mask(images.image(index).convert("RGB"), label))
         bits = np.unpackbits(self._kept[key], count=width * height)

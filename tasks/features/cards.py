@@ -88,13 +88,13 @@ def _card(
 ) -> Card:
     said = study.explanations[latent]
     subject = context.subject
-    groups: list[tuple[str, Split, CachedImages, tuple[int, int]]] = [
-        ("exemplars (the explainer saw these)", "search", search, subject.search.size),
-        ("held out, top", "top", score, subject.score.size),
+    groups: list[tuple[str, Split, CachedImages, ImageSet]] = [
+        ("exemplars (the explainer saw these)", "search", search, subject.search),
+        ("held out, top", "top", score, subject.score),
     ]
     strips = [
-        (caption, strip(_pictures(study.masked(latent, split, size), images)))
-        for caption, split, images, size in groups
+        (caption, strip(_pictures(study.masked(latent, split, shown.size_of), images)))
+        for caption, split, images, shown in groups
     ]
     return Card(
         title=f"{study.sae.hookpoint.name} latent {latent}",
@@ -125,14 +125,14 @@ def item_cards(
 
     `title` and `text` don't tell a foil from a true item; `tags` do.
     """
-    images, size = cached_images(shown), shown.size
+    images = cached_images(shown)
     left: dict[tuple[str, str], int] = {}
     for line in lines:
         item = asked.get(line["id"])
         where = (line["sae"], line["hookpoint"])
         if item is None or not item.explanation or left.get(where, 0) >= CARDS_PER_HOOKPOINT:
             continue
-        pairs = list(item.pictures(size, context.seed))
+        pairs = list(item.pictures(shown.size_of, context.seed))
         picture = strip([dimmed(images(index), lit) for index, lit in pairs])
         whole = strip([images(index).convert("RGB") for index, _ in pairs])
         if picture and whole:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .imageset import ImageSet
     from .masks import Mask
 
-    LabelMaps = Mapping[str, npt.NDArray[np.uint8]]
+    LabelMaps = Mapping[str, npt.NDArray[np.unsignedinteger]]
 
 
 RELEASED = "IDEA-Research/grounding-dino-base+facebook/sam-vit-huge"
@@ -70,7 +70,8 @@ class ExactMasks:
         if concept is None:
             return None
         value = images.labels[concept].index(label) + 1
-        return np.asarray(self._label_maps(images, index)[concept] == value)
+        there = self._label_maps(images, index)[concept] == value
+        return np.asarray(there if there.ndim == 2 else there.any(0))
 
     def _label_maps(self, images: ImageSet, index: int) -> LabelMaps:
         key = (images.name, images.revision, images.ids[index])

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ...harness.task import Context
     from ...sae.topk import TrainedSae
     from ..subject import Subject
-    from .imageset import ImageSet
+    from .imageset import ImageSet, SizeOf
     from .selection import Ints
 
 Split = Literal["search", "top", "decile"]
@@ -99,15 +99,13 @@ class Study:
         for slot in range(gallery.count(latent)):
             yield int(gallery.images[latent, slot]), gallery.active(latent, slot)[0]
 
-    def masked(
-        self, latent: int, split: Split, size: tuple[int, int]
-    ) -> Iterator[tuple[int, Mask]]:
+    def masked(self, latent: int, split: Split, size_of: SizeOf) -> Iterator[tuple[int, Mask]]:
         """The same with the pixels of the active tokens (all where tokens have no place).
 
         Yields (index within the image set, mask).
         """
         for image, tokens in self.active(latent, split):
-            yield image, shown_mask(self.survey(split).boxes(image), tokens, size)
+            yield image, shown_mask(self.survey(split).boxes(image), tokens, size_of(image))
 
 
 def latent_name(sae: TrainedSae, latent: int) -> str:
