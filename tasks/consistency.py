@@ -33,7 +33,7 @@ from .features.probes import (
 from .features.segment import ExactMasks
 from .features.study import cached_images, refuse_unknown, studies
 from .features.verdicts import verdict_rows
-from .needs import EXEMPLARS, EXPLANATIONS, JUDGE
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS, JUDGE
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -105,7 +105,7 @@ class Consistency(Task["Subject"]):
     )
     batch_size: ClassVar[int] = 32
     can_rejudge: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = (JUDGE, EXPLANATIONS, EXEMPLARS)
+    needs: ClassVar[tuple[str, ...]] = (JUDGE, EXPLANATIONS, EXEMPLARS, CLIP)
 
     def __init__(self) -> None:
         self._judges: dict[int, Judge] = {}

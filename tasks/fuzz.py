@@ -15,7 +15,7 @@ from .features.presence import presence
 from .features.segment import chosen_segmenter
 from .features.study import refuse_unknown
 from .features.tables import mean_rows
-from .needs import EXEMPLARS, EXPLANATIONS, SEGMENTER
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -56,7 +56,7 @@ class Fuzz(Task["Subject"]):
         cluster="latent",
     )
     batch_size: ClassVar[int] = 64
-    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER)
+    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER, CLIP)
 
     def __init__(self) -> None:
         self._segmenter: Segmenter | None = None

@@ -87,6 +87,8 @@ def open_rows(ref: str, label_names: Path | None) -> Rows:
     line for what can't be loaded.
     """
     folder = Path(ref).expanduser()
+    if not ref.startswith(DATASET) and not folder.is_dir():
+        raise UsageError(f"no folder of pictures at {ref}; a hub id is written {DATASET}owner/name")
     if not ref.startswith(DATASET) and not _is_dataset(folder):
         if label_names is not None:
             raise UsageError(

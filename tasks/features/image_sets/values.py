@@ -27,9 +27,14 @@ def open_picture(value: Any) -> Image:
     if isinstance(value, Image.Image):
         return value
     try:
-        return Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"])
+        return Image.open(io.BytesIO(stored_bytes(value)))
     except (OSError, ValueError, SyntaxError, TypeError, KeyError) as error:
         raise BadImageError(f"it can't be read ({error})") from error
+
+
+def stored_bytes(value: Mapping[str, Any]) -> bytes:
+    """Of a file in a row, or beside it."""
+    return bytes(value["bytes"] or Path(value["path"]).read_bytes())
 
 
 def read_rgb(value: Any) -> Image:
@@ -71,7 +76,7 @@ def digest(value: Any) -> bytes:
 
 def _content(value: Any) -> bytes:
     if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:
-        return bytes(value["bytes"] or Path(value["path"]).read_bytes())
+        return stored_bytes(value)
     if isinstance(value, Mapping):
         parts = [digest(key) + digest(inner) for key, inner in sorted(value.items())]
         return b"map" + b"".join(parts)
