@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..harness.progress import Progress
     from ..harness.task import Task
     from .request import Request
-    from .subject import Subject
+    from .subject import Provider, Subject
 
 _NEAR = "near_duplicates"
 
@@ -38,15 +39,34 @@ def own_images(
         raise UsageError(
             "--image-set is for tasks that search exemplars, such as iou; add one to --tasks"
         )
-    near = [params[_NEAR] for params in request.params.values() if _NEAR in params]
-    store = ArtefactStore(cache_root())
     for task in using:
         _check_clip(task, request)
-    own = open_image_set(ref, request.label_names, near[0] if near else None, store, progress)
+    own = _opened(ref, request.label_names, request.params, progress)
     if not own.has_masks:
         for task in using:
             _check_masks(task, request)
     return own
+
+
+def seen_in(config: Mapping[str, Any], base: Provider, progress: Progress) -> Provider:
+    """The provider of a stored run by its config: `base` unless it named pictures of its own."""
+    ref = config.get("image_set")
+    if ref is None:
+        return base
+    names = config.get("label_names")
+    own = _opened(ref, Path(names) if names else None, config["params"], progress)
+    return OwnProvider(own, base, embedded=config["model"] in TESTBEDS.names())
+
+
+def _opened(
+    ref: str,
+    label_names: Path | None,
+    params: Mapping[str, Mapping[str, Any]],
+    progress: Progress,
+) -> OwnSet:
+    near = [mine[_NEAR] for mine in params.values() if _NEAR in mine]
+    store = ArtefactStore(cache_root())
+    return open_image_set(ref, label_names, near[0] if near else None, store, progress)
 
 
 def look_at(subject: Subject, own: OwnSet, model: str) -> None:

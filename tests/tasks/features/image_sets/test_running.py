@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lmmsae_eval.errors import UsageError
+from lmmsae_eval.errors import NotComparableError, UsageError
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.tasks.dryrun import dry_run
 from lmmsae_eval.tasks.images import own_images
+from lmmsae_eval.tasks.rescoring import rescore
 from lmmsae_eval.tasks.request import Request, chosen_tasks
 from lmmsae_eval.tasks.session import run
 
@@ -102,6 +103,21 @@ def test_a_near_duplicate_bound_is_another_set(make: Any, write: Any, tmp_path: 
     assert loose is not None
     assert exact.revision != loose.revision
     assert exact.n_dropped < loose.n_dropped
+
+
+def test_a_run_on_own_pictures_is_judged_again_on_the_same_ones(
+    make: Any, write: Any, tmp_path: Path
+) -> None:
+    write.broden(tmp_path / "set", N)
+    done = make(["consistency"], tmp_path / "set")
+    child = rescore(done, "labels", tmp_path / "runs")
+    assert [line["scores"] for line in child.lines("consistency")] == [
+        line["scores"] for line in done.lines("consistency")
+    ]
+    next(iter((tmp_path / "set").glob("*.parquet"))).unlink()
+    write.broden(tmp_path / "set", N - 1)
+    with pytest.raises(NotComparableError, match="was judged on images"):
+        rescore(done, "labels", tmp_path / "others")
 
 
 CLIP = {"clip": {"ref": "x", "identity": "x"}}
