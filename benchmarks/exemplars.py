@@ -4,7 +4,8 @@ Synthetic latents at full width (2^17 latents, k = 256, 576 tokens an image) go 
 that the search does with them; the encoder's product, which any use of an SAE pays, is left out.
 Work per unit: floating-point operations that one fp32 matrix product does in the same time, timed
 between the repetitions; the bar is 15 % of 12.5 GFLOP a token, an 8B model's forward to layer 25.
-Peak memory is told as the number of images grows tenfold.
+What is held (latents x images kept, with their tokens) and the peak memory of the process are told
+as the number of images grows tenfold and tenfold again: what is held fills up and then stays.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Search:
         rng = np.random.default_rng(0)
         self._latents = [synthetic(n_latents, k, side * side, rng) for _ in range(GROUP)]
         self._surveyor = Surveyor(n_latents, seed=0)
+        self._rng = rng
         self.images = 0
         self.tokens = side * side
 
@@ -76,10 +78,16 @@ class Search:
         # The same latents in another order: other images are strongest for other latents.
         turned = [self._latents[(i * 7 + self.images // GROUP) % GROUP] for i in range(GROUP)]
         parts = [positive(int(i), one) for i, one in zip(images, turned, strict=True)]
+        for part in parts:
+            part.values[:] *= self._rng.uniform(0.5, 1.5)  # as strong as no image before
         entries = Entries.concatenate(parts)
         self._surveyor.add(Chunk(images, [self._boxes] * GROUP, [entries]), entries)
         self.images += GROUP
         return time.process_time() - start
+
+    def held_mb(self) -> float:
+        """All that would be stored if the search were stopped now."""
+        return sum(array.nbytes for array in self._surveyor.arrays().values()) / 2**20
 
 
 def peak_mb() -> float:
@@ -91,26 +99,27 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=2**17)
     parser.add_argument("--k", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=576)
-    parser.add_argument("--images", type=int, default=128, help="then ten times as many")
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--decades", type=int, default=1, help="times ten, so many times")
     options = parser.parse_args()
     search = Search(options.latents, options.k, options.tokens)
+    stages = [options.images * 10**i for i in range(options.decades + 1)]
     rates, seconds = [matmul_rate(10)], []
-    small = None
-    while search.images < 10 * options.images:
-        seconds.append(search.group())
-        if len(seconds) % 4 == 0:
-            rates.append(matmul_rate(10))
-        if small is None and search.images >= options.images:
-            small = (search.images, peak_mb())
+    memory = []
+    for stage in stages:
+        while search.images < stage:
+            seconds.append(search.group())
+            if len(seconds) % 4 == 0:
+                rates.append(matmul_rate(10))
+        memory.append((search.images, search.held_mb(), peak_mb()))
     rate = statistics.median(rates)
     a_token = statistics.median(seconds) / (GROUP * search.tokens)
     share = a_token * rate / FORWARD
     print(f"matrix products   {rate / 1e9:10.1f} GFLOP/s of processor time")
     print(f"search            {1 / a_token:10.0f} tokens/s, encoder product left out")
     print(f"of the forward    {share:10.2%} (bar {BAR:.0%} of 12.5 GFLOP a token)")
-    assert small is not None
-    print(f"peak memory       {small[1]:10.0f} MiB after {small[0]} images")
-    print(f"                  {peak_mb():10.0f} MiB after {search.images} images")
+    for images, held, peak in memory:
+        print(f"{images:7} images    {held:10.0f} MiB held, {peak:.0f} MiB at the peak")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,20 @@ _FILE = click.Path(path_type=Path, exists=True)
 
 explaining_options = together(
     click.option(
+        "--image-set",
+        metavar="DIR|dataset:REF",
+        help="Pictures to search exemplars in and, a third of them held out, to score on: a folder, "
+        "or a data set, folder or hub id[@revision][:split], with masks if it has any.  "
+        "[default: the testbed's]",
+    ),
+    click.option(
+        "--label-names",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="What numbers in masks of --image-set mean, as JSON.  [default: names.json or "
+        "id2label.json in its folder]",
+    ),
+    click.option(
         "--segmenter",
         metavar="REF",
         default="exact",
@@ -33,7 +47,8 @@ explaining_options = together(
         "--near-duplicates",
         type=click.IntRange(0, 32),
         metavar="BITS",
-        help="Leave out images whose 64-bit hash is this near to another's.  [default: keep all]",
+        help="Leave out images whose 64-bit hash is this near to another's.  [default: keep all; "
+        "of --image-set 4]",
     ),
     click.option(
         "--clip",

@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     help="SAEs: a folder or a hub id[@revision]; repeatable.  [default: trained here, then kept]",
 )
 @layers_option
-@partial(model_option, more=" Images are the testbed's, and so are questions.")
+@partial(model_option, more=" Images and questions are the testbed's, unless others are named.")
 @loading_options
 @judge_options
 @click.option(

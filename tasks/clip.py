@@ -11,7 +11,7 @@ from .features.plots import by_concept, by_layer
 from .features.protocols import PROTOCOLS
 from .features.published_rows import published_rows
 from .features.study import refuse_unknown
-from .needs import EXEMPLARS, EXPLANATIONS
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -31,7 +31,7 @@ class Clip(Task["Subject"]):
         protocols=PROTOCOLS,
     )
     batch_size: ClassVar[int] = 64
-    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS)
+    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, CLIP)
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
         refuse_unknown(context)

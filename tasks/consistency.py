@@ -33,7 +33,7 @@ from .features.probes import (
 from .features.segment import ExactMasks
 from .features.study import cached_images, refuse_unknown, studies
 from .features.verdicts import verdict_rows
-from .needs import EXEMPLARS, EXPLANATIONS, JUDGE
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS, JUDGE
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -105,7 +105,7 @@ class Consistency(Task["Subject"]):
     )
     batch_size: ClassVar[int] = 32
     can_rejudge: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = (JUDGE, EXPLANATIONS, EXEMPLARS)
+    needs: ClassVar[tuple[str, ...]] = (JUDGE, EXPLANATIONS, EXEMPLARS, CLIP)
 
     def __init__(self) -> None:
         self._judges: dict[int, Judge] = {}
@@ -220,7 +220,7 @@ def _outcome(sample: Sample, judge: Judge, context: Context[Subject]) -> Outcome
     if item.explanation is None:
         return Outcome.unscorable(item.reason or "no explanation", **about)
     images = _images(context)
-    pictures = list(item.pictures(images.size, context.seed))
+    pictures = list(item.pictures(images.size_of, context.seed))
     if not pictures:
         return Outcome.unscorable("silent on held-out images", **about)
     if isinstance(probe, Choice):
@@ -238,7 +238,8 @@ def _rejudged(line: Line, judge: Judge, images: ImageSet) -> Outcome:
     if "lit" not in detail:
         return Outcome.unscorable(detail["reason"], **about)
     places = {name: index for index, name in enumerate(images.ids)}
-    pictures = [(places[name], unpacked(text, images.size)) for name, text in detail["lit"]]
+    lit = [(places[name], text) for name, text in detail["lit"]]
+    pictures = [(index, unpacked(text, images.size_of(index))) for index, text in lit]
     return _judged(line["id"], line["arm"], about, pictures, judge)
 
 

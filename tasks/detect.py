@@ -16,7 +16,7 @@ from .features.ranking import average_precision, balanced_accuracy, lift
 from .features.segment import chosen_segmenter
 from .features.study import refuse_unknown
 from .features.tables import mean_rows
-from .needs import EXEMPLARS, EXPLANATIONS, SEGMENTER
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -78,7 +78,7 @@ class Detect(Task["Subject"]):
         cluster="latent",
     )
     batch_size: ClassVar[int] = 256
-    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER)
+    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER, CLIP)
 
     def __init__(self) -> None:
         self._areas: dict[str, Vector | None] = {}

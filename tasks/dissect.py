@@ -21,7 +21,7 @@ from .features.masks import NO_PLACE
 from .features.plots import by_concept, by_layer
 from .features.study import living, refuse_unknown
 from .features.tables import mean_rows, weighted_rows
-from .needs import EXEMPLARS
+from .needs import EXEMPLARS, MASKS
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -74,7 +74,7 @@ class Dissect(Task["Subject"]):
         cluster="latent",
     )
     batch_size: ClassVar[int] = 256
-    needs: ClassVar[tuple[str, ...]] = (EXEMPLARS,)
+    needs: ClassVar[tuple[str, ...]] = (EXEMPLARS, MASKS)
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
         refuse_unknown(context)

@@ -9,6 +9,7 @@ from ..harness.budget import Price
 from ..harness.forecast import Forecast, Wanted, forecast
 from ..harness.registry import TESTBEDS
 from ..harness.rundir import list_runs
+from .features.image_sets.rows import DATASET
 from .request import Request, chosen_tasks, needs_judge
 
 
@@ -42,6 +43,9 @@ def _check_places(request: Request) -> None:
     for ref in request.saes:
         if not Path(ref).expanduser().exists() and parse(str(ref)) is None:
             raise UsageError(f"no SAE folder at {ref}; check the path, or give a hub id")
+    own = request.image_set
+    if own is not None and not own.startswith(DATASET) and not Path(own).expanduser().is_dir():
+        raise UsageError(f"no folder of pictures at {own}; a hub id is written {DATASET}owner/name")
     embedded = request.model in TESTBEDS.names()
     if not embedded and not Path(request.model).expanduser().exists() and "/" not in request.model:
         raise UsageError(f"no model folder at {request.model}; give a folder, or a hub id")

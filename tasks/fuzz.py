@@ -15,7 +15,7 @@ from .features.presence import presence
 from .features.segment import chosen_segmenter
 from .features.study import refuse_unknown
 from .features.tables import mean_rows
-from .needs import EXEMPLARS, EXPLANATIONS, SEGMENTER
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -56,7 +56,7 @@ class Fuzz(Task["Subject"]):
         cluster="latent",
     )
     batch_size: ClassVar[int] = 64
-    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER)
+    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER, CLIP)
 
     def __init__(self) -> None:
         self._segmenter: Segmenter | None = None
@@ -94,13 +94,13 @@ def _outcome(
     moved: list[float] = []
     other: list[float] = []
     for group in ("top", "decile"):
-        for image, lit in item.study.masked(item.latent, group, images.size):
+        for image, lit in item.study.masked(item.latent, group, images.size_of):
             truth = segmenter.segment(images, image, item.label)
             if truth is None:
                 return Outcome.unscorable("the segmenter knows no such label", label=item.label)
             rng = np.random.default_rng([context.seed, item.latent, image])
             moved.append(_right(truth, lit, rolled(lit, rng)))
-            if (mask := _other(item, where, image, images.size, rng)) is not None:
+            if (mask := _other(item, where, image, images.size_of(image), rng)) is not None:
                 other.append(_right(truth, lit, mask))
     if not moved:
         return Outcome.unscorable("silent on held-out images", label=item.label)

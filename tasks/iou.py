@@ -24,7 +24,7 @@ from .features.segment import ExactMasks, chosen_segmenter
 from .features.study import neuron_studies, refuse_unknown, studies
 from .features.tables import gain_rows, macro_rows, mean_rows
 from .features.two_levels import common_mix_rows, images_of, two_level_interval
-from .needs import EXEMPLARS, EXPLANATIONS, SEGMENTER
+from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
     from ..harness.statistics import Interval
@@ -75,7 +75,7 @@ class Iou(Task["Subject"]):
         protocols=PROTOCOLS,
     )
     batch_size: ClassVar[int] = 64
-    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER)
+    needs: ClassVar[tuple[str, ...]] = (EXPLANATIONS, EXEMPLARS, SEGMENTER, CLIP)
 
     def __init__(self) -> None:
         self._segmenter: Segmenter = ExactMasks()

@@ -16,7 +16,7 @@ from .features.presence import presence
 from .features.protocols import base_grid
 from .features.study import living, refuse_unknown, surveys
 from .features.tables import mean_rows
-from .needs import EXEMPLARS
+from .needs import CLIP, EXEMPLARS
 
 if TYPE_CHECKING:
     from ..harness.task import Context
@@ -74,7 +74,7 @@ class Mono(Task["Subject"]):
         cluster="latent",
     )
     batch_size: ClassVar[int] = 256
-    needs: ClassVar[tuple[str, ...]] = (EXEMPLARS,)
+    needs: ClassVar[tuple[str, ...]] = (EXEMPLARS, CLIP)
 
     def samples(self, context: Context[Subject]) -> Iterable[Sample]:
         refuse_unknown(context)

@@ -15,7 +15,11 @@ EXEMPLARS = "exemplars"
 """Images that are searched for each latent: `--pooling`, `--near-duplicates` and `--clip`."""
 SEGMENTER = "segmenter"
 """Where in a picture a label is true: `--segmenter`."""
-NEEDS = (JUDGE, EXPLANATIONS, EXEMPLARS, SEGMENTER)
+MASKS = "masks"
+"""The image set's own, and no segmenter will do."""
+CLIP = "clip"
+"""How near texts and images are: `--clip`."""
+NEEDS = (JUDGE, EXPLANATIONS, EXEMPLARS, SEGMENTER, MASKS, CLIP)
 
 _Task = Task[Any] | type[Task[Any]]
 

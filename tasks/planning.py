@@ -24,6 +24,7 @@ from .subject import Subject
 if TYPE_CHECKING:
     from ..sae.lmm import LMM
     from ..sae.topk import TrainedSae
+    from .features.image_sets.opening import OwnSet
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Opened:
     """None: the testbed's labels judge."""
     transcript: Transcript
     questions: OpenedQuestions | None = None
+    """None: the provider's."""
+    images: OwnSet | None = None
     """None: the provider's."""
 
     @property
@@ -91,7 +94,11 @@ def _planned(opened: Opened, judge: Mapping[str, Any], progress: Progress) -> li
 def _params(request: Request, name: str) -> dict[str, Any]:
     """All of the user's own questions are asked, where of the testbed's a part is enough."""
     whole = {"n_test": None} if name == HALLUC and request.questions is not None else {}
-    return whole | dict(request.params.get(name, {}))
+    params = whole | dict(request.params.get(name, {}))
+    if request.image_set is not None:
+        # The set was opened without them.
+        params.pop("near_duplicates", None)
+    return params
 
 
 def _model_document(lmm: LMM) -> dict[str, Any]:
@@ -126,9 +133,10 @@ def _sae_document(sae: TrainedSae) -> dict[str, Any]:
 
 def _dataset_document(opened: Opened) -> dict[str, Any]:
     request, subject, asked = opened.request, opened.subject, opened.questions
-    questions = {} if asked is None else {"questions": asked.document()}
+    own: dict[str, Any] = {} if asked is None else {"questions": asked.document()}
+    own |= {} if opened.images is None else {"images": opened.images.document()}
     return {
-        **questions,
+        **own,
         "id": request.model if request.model in TESTBEDS.names() else DEFAULT_WORLD,
         "revision": subject.provider.revision,
         "n_search": subject.n_search,

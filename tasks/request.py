@@ -44,6 +44,11 @@ class Request:
     """For halluc: a published set by name, or a file; None: the provider's."""
     images: str | None = None
     """Of those questions: a folder or an archive."""
+    image_set: str | None = None
+    """Pictures that features are searched in and scored on, a folder or `dataset:REF`; None: the
+    provider's."""
+    label_names: Path | None = None
+    """What the numbers in their masks mean."""
     roles: Mapping[str, str | None] = field(default_factory=dict)
     """`explainer`, `refiner`, `labeller`, `second_labeller`."""
     prompt_file: Path | None = None
@@ -81,6 +86,8 @@ class Request:
             "loading": _words(self.loading),
             "questions": self.questions,
             "images": self.images,
+            "image_set": self.image_set,
+            "label_names": str(self.label_names) if self.label_names else None,
             "roles": dict(self.roles) if any(self.roles.values()) else None,
             "prompt_file": str(self.prompt_file) if self.prompt_file else None,
             "explanations": str(self.explanations) if self.explanations else None,
@@ -129,6 +136,8 @@ _KINDS: Mapping[str, Callable[[Any], Any]] = {
     "samples": list,
     "questions": str,
     "images": str,
+    "image_set": str,
+    "label_names": Path,
     "prompt_file": Path,
     "explanations": Path,
 }

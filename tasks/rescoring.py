@@ -21,6 +21,7 @@ from ..harness.runner import execute
 from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from .chats import LABEL_JUDGE, LABEL_JUDGE_NOTE, open_chat
+from .images import seen_in
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def rescore(
     _check_kept(run, again)
     transcript = Transcript()
     client = None if judge in (None, LABELS) else open_chat(str(judge), "judge", transcript)
-    subject = _subject(run, judge, client) if again else None
     shown = progress or SilentProgress()
+    subject = _subject(run, judge, client, shown) if again else None
     plan = _plan(run, tasks, again, client, subject, transcript, Path(output_dir), shown)
     return execute(plan, shown)
 
@@ -95,9 +96,12 @@ def _check_kept(run: Run, again: set[str]) -> None:
             )
 
 
-def _subject(run: Run, judge: str | None, client: ChatClient | None) -> Subject:
+def _subject(
+    run: Run, judge: str | None, client: ChatClient | None, progress: Progress
+) -> Subject:
     dataset = run.document["dataset"]
-    provider = TESTBEDS.get(dataset["id"])()
+    world = TESTBEDS.get(dataset["id"])()
+    provider = seen_in(run.document.get("config") or {}, world, progress)
     if provider.revision != dataset["revision"]:
         raise NotComparableError(
             f"{run.path} was judged on images {dataset['revision']!r}, installed are "

@@ -15,6 +15,7 @@ from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
 from .benchmarks.opening import asked_questions
 from .chats import judge_of, roles_of
+from .images import look_at, own_images
 from .loading import open_subject
 from .planning import Opened, plan
 from .request import DEFAULT_WORLD, Layer, Request, chosen_tasks
@@ -44,6 +45,8 @@ def run(
     params: Mapping[str, Mapping[str, Any]] | None = None,
     questions: str | Path | None = None,
     images: str | Path | None = None,
+    image_set: str | Path | None = None,
+    label_names: str | Path | None = None,
     roles: Mapping[str, str | None] | None = None,
     prompt_file: str | Path | None = None,
     explanations: str | Path | None = None,
@@ -70,6 +73,8 @@ def run(
         params=params,
         questions=questions,
         images=images,
+        image_set=image_set,
+        label_names=label_names,
         roles=roles,
         prompt_file=prompt_file,
         explanations=explanations,
@@ -87,6 +92,7 @@ def _run(
     # What can be refused is refused before anything is trained.
     tasks = chosen_tasks(request)
     questions = asked_questions(request.questions, request.images, request.tasks, progress)
+    images = own_images(request, tasks, progress)
     transcript = Transcript()
     budget = Budget(*cost_limit, transcript) if cost_limit else None
     judge = judge_of(request, tasks, transcript, progress, policy, budget)
@@ -96,7 +102,9 @@ def _run(
     subject.roles = roles
     if questions is not None:
         subject.own_questions = questions.questions
-    opened = Opened(request, tasks, subject, judge, transcript, questions)
+    if images is not None:
+        look_at(subject, images, request.model)
+    opened = Opened(request, tasks, subject, judge, transcript, questions, images)
     return execute(plan(opened, folder, progress), progress)
 
 

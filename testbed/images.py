@@ -50,6 +50,9 @@ class DrawnImages:
     def __len__(self) -> int:
         return len(self.scenes)
 
+    def size_of(self, i: int) -> tuple[int, int]:
+        return self.size
+
     def image(self, i: int) -> Image.Image:
         return Image.fromarray(_rendered(self.scenes[i]).image)
 

@@ -78,10 +78,11 @@
       bar.style.height = `${100 * Math.sqrt(count / most)}%`;
       return bar;
     });
-    const range = `${edges[0].toPrecision(2)} – ${edges[edges.length - 1].toPrecision(2)}`;
+    const short = (edge) => String(Number(edge.toPrecision(2)));
+    const range = `${short(edges[0])} – ${short(edges[edges.length - 1])}`;
     return element(
       "figure",
-      { className: "histogram" },
+      { className: "histogram", title: "a bar’s height is the square root of its count" },
       element("div", {}, ...bars),
       element("figcaption", { textContent: `${title}, ${range}` }),
     );

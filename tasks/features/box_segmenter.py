@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .kept import Kept
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL.Image import Image
@@ -22,7 +24,7 @@ class BoxSegmenter(ABC):
     """Open vocabulary: every label is known, and its mask empty where nothing is found."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, ...], npt.NDArray[np.uint8]] = {}
+        self._kept: Kept[npt.NDArray[np.uint8]] = Kept(lambda bits: bits.nbytes)
 
     @property
     @abstractmethod
@@ -42,11 +44,12 @@ class BoxSegmenter(ABC):
 
         Found once: arms and nulls ask for the same again. Kept at a bit a pixel.
         """
-        key = (images.name, images.revision, images.ids[index], label)
-        width, height = images.size
-        if key not in self._kept:
-            self._kept[key] = np.packbits(self.mask(images.image(index).convert("RGB"), label))
-        bits = np.unpackbits(self._kept[key], count=width * height)
+        width, height = images.size_of(index)
+        found = self._kept.get(
+            (images.name, images.revision, index, label),
+            lambda: np.packbits(self.mask(images.image(index).convert("RGB"), label)),
+        )
+        bits = np.unpackbits(found, count=width * height)
         return bits.reshape(height, width).astype(bool)
 
     def mask(self, image: Image, label: str) -> Mask:

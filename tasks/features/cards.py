@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...harness.task import Card, Line
+from ...harness.task import Card, Histogram, Line
 from .masks import dimmed, outlined
 from .study import cached_images, studies
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .imageset import ImageSet
     from .masks import Mask
     from .study import CachedImages, Split, Study
+    from .surveying import Survey
 
 CARDS_PER_HOOKPOINT = 60
 """Items of a judge: people look at some. Features have a card each."""
@@ -87,13 +88,13 @@ def _card(
 ) -> Card:
     said = study.explanations[latent]
     subject = context.subject
-    groups: list[tuple[str, Split, CachedImages, tuple[int, int]]] = [
-        ("exemplars (the explainer saw these)", "search", search, subject.search.size),
-        ("held out, top", "top", score, subject.score.size),
+    groups: list[tuple[str, Split, CachedImages, ImageSet]] = [
+        ("exemplars (the explainer saw these)", "search", search, subject.search),
+        ("held out, top", "top", score, subject.score),
     ]
     strips = [
-        (caption, strip(_pictures(study.masked(latent, split, size), images)))
-        for caption, split, images, size in groups
+        (caption, strip(_pictures(study.masked(latent, split, shown.size_of), images)))
+        for caption, split, images, shown in groups
     ]
     return Card(
         title=f"{study.sae.hookpoint.name} latent {latent}",
@@ -106,7 +107,15 @@ def _card(
             "hookpoint": study.sae.hookpoint.name,
             "sae": study.sae.name,
         },
+        histogram=_histogram(study.search, latent),
     )
+
+
+def _histogram(survey: Survey, latent: int) -> Histogram | None:
+    edges, counts = survey.strengths.of(latent)
+    if not counts:
+        return None
+    return Histogram(f"activation on the {sum(counts):,} image tokens it fires on", edges, counts)
 
 
 def item_cards(
@@ -116,14 +125,14 @@ def item_cards(
 
     `title` and `text` don't tell a foil from a true item; `tags` do.
     """
-    images, size = cached_images(shown), shown.size
+    images = cached_images(shown)
     left: dict[tuple[str, str], int] = {}
     for line in lines:
         item = asked.get(line["id"])
         where = (line["sae"], line["hookpoint"])
         if item is None or not item.explanation or left.get(where, 0) >= CARDS_PER_HOOKPOINT:
             continue
-        pairs = list(item.pictures(size, context.seed))
+        pairs = list(item.pictures(shown.size_of, context.seed))
         picture = strip([dimmed(images(index), lit) for index, lit in pairs])
         whole = strip([images(index).convert("RGB") for index, _ in pairs])
         if picture and whole:

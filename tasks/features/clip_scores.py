@@ -53,6 +53,8 @@ CLIP_METRICS = (
     ),
 )
 _ARMS = ("main", "hard_shuffled", "untrained", "random_images")
+AT_ONCE = 64
+"""Images that are held at once while they are embedded."""
 RANDOM_IMAGES = 30 * 5
 """The paper's random baseline: thirty times five random images."""
 
@@ -84,8 +86,10 @@ class ClipSpace:
     def images(self, indices: Sequence[int]) -> Vectors:
         """`(n, d)` unit vectors of images of the set."""
         new = [index for index in dict.fromkeys(indices) if index not in self._image_vectors]
-        vectors = self._scorer.images([self._images.image(index) for index in new])
-        self._image_vectors.update(zip(new, vectors, strict=True))
+        for start in range(0, len(new), AT_ONCE):
+            group = new[start : start + AT_ONCE]
+            vectors = self._scorer.images([self._images.image(index) for index in group])
+            self._image_vectors.update(zip(group, vectors, strict=True))
         return np.stack([self._image_vectors[index] for index in indices])
 
     def similarity(self, labels: Sequence[str]) -> Vectors:

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from .masks import pixel_boxes
+from .masks import nearest, pixel_boxes
 from .stream import stream
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .selection import Entries, Floats
 
 Sums = npt.NDArray[np.float64]
+Owner = npt.NDArray[np.int64]
 
 THRESHOLDS = (0.0, 0.1, 0.2, 0.35, 0.5)
 """Shares of a latent's maximum activation on the search set."""
@@ -96,8 +97,9 @@ def dissect(
     cover = _Cover(images)
     for chunk in stream(lmm, saes, images, progress):
         for i, boxes in zip(chunk.images.tolist(), chunk.boxes, strict=True):
-            area = np.bincount(cover.owner(boxes).ravel(), minlength=len(boxes) + 1)
-            tables = [cover.counts(j, boxes) for j in (i, (i + 1) % len(images))]
+            owner = cover.owner(boxes, images.size_of(i))
+            area = np.bincount(owner.ravel(), minlength=len(boxes) + 1)
+            tables = [cover.counts(j, boxes, owner) for j in (i, (i + 1) % len(images))]
             for counter, entries in zip(counters, chunk.entries, strict=True):
                 counter.add(i % 2, entries.where(entries.images == i), tables, area)
     return [Overlaps(one.inside, one.active, one.truth) for one in counters]
@@ -108,34 +110,36 @@ class _Cover:
 
     def __init__(self, images: ImageSet) -> None:
         self._images = images
-        self._owner: tuple[bytes, npt.NDArray[np.int64]] = (b"", np.zeros(0, np.int64))
+        self._owner: tuple[tuple[int, int], bytes, Owner] = ((0, 0), b"", np.zeros(0, np.int64))
         self._recent: dict[tuple[int, bytes], Sums] = {}
 
-    def owner(self, boxes: Boxes) -> npt.NDArray[np.int64]:
+    def owner(self, boxes: Boxes, size: tuple[int, int]) -> Owner:
         """`(height, width)` the token of each pixel: the last box around it, else n_tokens."""
-        if self._owner[0] != boxes.tobytes():
-            width, height = self._images.size
+        if self._owner[:2] != (size, boxes.tobytes()):
+            width, height = size
             owner = np.full((height, width), len(boxes))
             for token, (x0, y0, x1, y1) in enumerate(pixel_boxes(boxes).clip(0)):
                 owner[y0:y1, x0:x1] = token
-            self._owner = (boxes.tobytes(), owner)
-        return self._owner[1]
+            self._owner = (size, boxes.tobytes(), owner)
+        return self._owner[2]
 
-    def counts(self, index: int, boxes: Boxes) -> Sums:
-        """`(n_tokens + 1, n_labels)`, labels as in the vocabulary; the last row is no token's."""
+    def counts(self, index: int, boxes: Boxes, owner: Owner) -> Sums:
+        """`(n_tokens + 1, n_labels)`, labels as in the vocabulary; the last row is no token's.
+
+        An image of another size than `owner` is brought to it.
+        """
         key = (index, boxes.tobytes())
         if key not in self._recent:
             # The image after next is never asked for, and the one before never again.
             self._recent = {k: v for k, v in self._recent.items() if k[0] == index - 1}
-            self._recent[key] = self._counted(index, boxes)
+            self._recent[key] = self._counted(index, len(boxes) + 1, owner)
         return self._recent[key]
 
-    def _counted(self, index: int, boxes: Boxes) -> Sums:
-        owner, n = self.owner(boxes), len(boxes) + 1
+    def _counted(self, index: int, n: int, owner: Owner) -> Sums:
         columns: dict[str, Sums] = {}
         for concept, labels in self._images.label_maps(index).items():
             names = self._images.labels[concept]
-            at = owner * (len(names) + 1) + labels
+            at = owner * (len(names) + 1) + nearest(labels, (owner.shape[1], owner.shape[0]))
             table = np.bincount(at.ravel(), minlength=n * (len(names) + 1)).reshape(n, -1)
             columns |= {name: table[:, i + 1].astype(float) for i, name in enumerate(names)}
         return np.stack([columns[label] for label in self._images.vocabulary], 1)

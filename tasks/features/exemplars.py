@@ -11,9 +11,20 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from .histograms import Strengths
 from .selection import Gallery
 from .stream import stream
-from .surveying import LOOKING, RESERVOIR, TOP, Layouts, Looking, Survey, Surveyor, base_view
+from .surveying import (
+    LOOKING,
+    RESERVOIR,
+    STRENGTHS,
+    TOP,
+    Layouts,
+    Looking,
+    Survey,
+    Surveyor,
+    base_view,
+)
 
 if TYPE_CHECKING:
     from ...harness.progress import Progress
@@ -93,7 +104,7 @@ def survey_images(
     done = state.load(surveyors, layouts) if state else 0
     since = 0
     for chunk in stream(lmm, saes, images, progress, through[done:]):
-        seen = base_view(chunk, images.size) if looking.base_only else chunk
+        seen = base_view(chunk) if looking.base_only else chunk
         layouts.add(seen)
         for surveyor, entries in zip(surveyors, seen.entries, strict=True):
             surveyor.add(seen, entries)
@@ -132,6 +143,7 @@ def _arrays(survey: Survey) -> dict[str, Any]:
     for group in ("top", "decile"):
         gallery = getattr(survey, group)
         arrays |= {f"{group}.{name}": getattr(gallery, name) for name in _GALLERY}
+    arrays |= {f"strengths.{name}": getattr(survey.strengths, name) for name in STRENGTHS}
     return arrays | {f"layout.{i}": boxes for i, boxes in enumerate(survey.layouts)}
 
 
@@ -140,5 +152,6 @@ def _survey(arrays: dict[str, npt.NDArray[Any]]) -> Survey:
     plain |= {name: int(arrays[name]) for name in ("n_images", "n_tokens")}
     for group in ("top", "decile"):
         plain[group] = Gallery(**{name: arrays[f"{group}.{name}"] for name in _GALLERY})
+    plain["strengths"] = Strengths(**{name: arrays[f"strengths.{name}"] for name in STRENGTHS})
     n_layouts = sum(name.startswith("layout.") for name in arrays)
     return Survey(**plain, layouts=[arrays[f"layout.{i}"] for i in range(n_layouts)])

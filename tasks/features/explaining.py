@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ...harness.task import Context
     from ..subject import Subject
     from .explain import Explainer
+    from .imageset import SizeOf
     from .roles import Roles
     from .study import CachedImages, Living
     from .surveying import Survey
@@ -113,10 +114,11 @@ def _from_exemplars(
 ) -> list[list[Explanation]]:
     from .study import cached_images
 
-    images, size = cached_images(context.subject.search), context.subject.search.size
+    search = context.subject.search
+    images = cached_images(search)
     return [
         role.explain(
-            [_exemplars(one.search, i, images, size) for i in one.latents],
+            [_exemplars(one.search, i, images, search.size_of) for i in one.latents],
             context.progress,
             [one.name(i) for i in one.latents],
         )
@@ -125,13 +127,14 @@ def _from_exemplars(
 
 
 def _exemplars(
-    survey: Survey, latent: int, images: CachedImages, size: tuple[int, int]
+    survey: Survey, latent: int, images: CachedImages, size_of: SizeOf
 ) -> list[Image]:
     """The latent's top images, dimmed but for its active patches."""
     dims = []
     for slot in range(survey.top.count(latent)):
         index = int(survey.top.images[latent, slot])
-        mask = shown_mask(survey.boxes(index), survey.top.active(latent, slot)[0], size)
+        tokens = survey.top.active(latent, slot)[0]
+        mask = shown_mask(survey.boxes(index), tokens, size_of(index))
         dims.append(dimmed(images(index), mask))
     return dims
 

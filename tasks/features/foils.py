@@ -13,6 +13,7 @@ from .masks import rolled
 
 if TYPE_CHECKING:
     from .explain import Explanation
+    from .imageset import SizeOf
     from .masks import Mask
     from .study import Split, Study
 
@@ -37,9 +38,9 @@ class Item:
     split: Split = "top"
     """Held-out images, or those that the explanation was written from."""
 
-    def pictures(self, size: tuple[int, int], seed: int) -> Iterator[tuple[int, Mask]]:
+    def pictures(self, size_of: SizeOf, seed: int) -> Iterator[tuple[int, Mask]]:
         """(index within the image set, lit pixels), best first."""
-        for index, mask in self.study.masked(self.shown, self.split, size):
+        for index, mask in self.study.masked(self.shown, self.split, size_of):
             if self.kind == "moved":
                 mask = rolled(mask, np.random.default_rng([seed, self.latent, index]))
             yield index, mask

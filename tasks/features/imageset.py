@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ CONCEPTS = ("scene", "object", "part", "material", "texture", "colour")
 """The paper's (Network Dissection's) six, in the order of every table."""
 
 
+SizeOf = Callable[[int], tuple[int, int]]
+"""From an image's index to its (width, height) in pixels."""
+
+
 class ImageSet(Protocol):
     """An ordered, fixed set of images with a label map per concept."""
 
@@ -24,10 +28,6 @@ class ImageSet(Protocol):
     @property
     def revision(self) -> str:
         """Changes whenever a pixel or a label could."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
 
     @property
     def ids(self) -> Sequence[str]: ...
@@ -44,8 +44,15 @@ class ImageSet(Protocol):
 
     def image(self, index: int, /) -> Image: ...
 
-    def label_maps(self, index: int, /) -> Mapping[str, npt.NDArray[np.uint8]]:
-        """concept -> `(height, width)` uint8; 0 where nothing of the concept is."""
+    def size_of(self, index: int, /) -> tuple[int, int]:
+        """(width, height) in pixels."""
+
+    def label_maps(self, index: int, /) -> Mapping[str, npt.NDArray[np.unsignedinteger]]:
+        """concept -> `(height, width)`; 0 where nothing of the concept is.
+
+        Where labels of one concept overlap it is `(layers, height, width)`, each label in one layer
+        alone.
+        """
 
     def mask(self, index: int, label: str, /) -> npt.NDArray[np.bool_]:
         """`(height, width)` bool: where the label is true."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from PIL import Image
 
 Mask = npt.NDArray[np.bool_]
 Boxes = npt.NDArray[np.float32]
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
 def iou(a: Mask, b: Mask) -> float | None:
@@ -64,6 +66,17 @@ def unpacked(text: str, size: tuple[int, int]) -> Mask:
         raise ValueError(f"a mask of {len(content)} bytes does not fit {width} x {height} pixels")
     bits = np.unpackbits(np.frombuffer(content, np.uint8), count=width * height)
     return bits.reshape(height, width).astype(np.bool_)
+
+
+def nearest(maps: npt.NDArray[ScalarT], size: tuple[int, int]) -> npt.NDArray[ScalarT]:
+    """`(..., height, width)` maps at another (width, height): the pixel under each new centre."""
+    if maps.shape[-2:] == (size[1], size[0]):
+        return maps
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(reversed(size), maps.shape[-2:], strict=True)
+    )
+    return np.asarray(maps[..., rows[:, None], columns])
 
 
 NO_PLACE = "the model's image tokens look at no part of the image in particular"

@@ -74,7 +74,7 @@ class Overlap:
 
     def _mask(self, item: IouItem, image: int, tokens: Ints) -> Mask:
         boxes = item.study.survey(item.group).boxes(image)
-        return self._rules.mask(boxes, tokens, self._images.size)
+        return self._rules.mask(boxes, tokens, self._images.size_of(image))
 
     def _one(self, item: IouItem, image: int, tokens: Ints, truth: Mask) -> float | None:
         if item.arm in _FORMS:
@@ -91,7 +91,8 @@ class Overlap:
         if not truth.any():
             return None
         boxes = item.study.survey(item.group).boxes(image)
-        return iou(token_mask(boxes, best_tokens(truth, boxes), self._images.size), truth)
+        size = self._images.size_of(image)
+        return iou(token_mask(boxes, best_tokens(truth, boxes), size), truth)
 
     def _other(self, item: IouItem, image: int, truth: Mask) -> float | None:
         """A random other latent of the SAE that is active on this image too."""

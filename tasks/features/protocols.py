@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import UsageError
-from .masks import released_mask, token_mask
+from .masks import nearest, released_mask, token_mask
 from .surveying import TOP
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Squashed:
     """An image set whose pictures have lost their aspect ratio, as the model's base view has."""
 
     def __init__(self, images: ImageSet, side: int) -> None:
-        self._images, self.size = images, (side, side)
+        self._images, self._size = images, (side, side)
         self.name, self.revision = f"{images.name}@{side}", images.revision
         self.labels, self.vocabulary = images.labels, images.vocabulary
 
@@ -114,18 +114,15 @@ class Squashed:
     def __len__(self) -> int:
         return len(self._images)
 
-    def image(self, index: int) -> Image:
-        return self._images.image(index).resize(self.size)
+    def size_of(self, index: int) -> tuple[int, int]:
+        return self._size
 
-    def label_maps(self, index: int) -> Mapping[str, npt.NDArray[np.uint8]]:
-        rows, columns = (self._nearest(side) for side in reversed(self._images.size))
+    def image(self, index: int) -> Image:
+        return self._images.image(index).resize(self._size)
+
+    def label_maps(self, index: int) -> Mapping[str, npt.NDArray[np.unsignedinteger]]:
         maps = self._images.label_maps(index)
-        return {concept: labels[rows][:, columns] for concept, labels in maps.items()}
+        return {concept: nearest(labels, self._size) for concept, labels in maps.items()}
 
     def mask(self, index: int, label: str) -> Mask:
-        rows, columns = (self._nearest(side) for side in reversed(self._images.size))
-        return np.asarray(self._images.mask(index, label)[rows][:, columns])
-
-    def _nearest(self, side: int) -> npt.NDArray[np.int64]:
-        """The pixel of the original under the centre of each new one."""
-        return ((np.arange(self.size[0]) + 0.5) * side / self.size[0]).astype(np.int64)
+        return nearest(self._images.mask(index, label), self._size)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from .kept import BYTES, Kept
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from .imageset import ImageSet
     from .masks import Mask
 
-    LabelMaps = Mapping[str, npt.NDArray[np.uint8]]
+    LabelMaps = Mapping[str, npt.NDArray[np.unsignedinteger]]
 
 
 RELEASED = "IDEA-Research/grounding-dino-base+facebook/sam-vit-huge"
@@ -61,23 +62,22 @@ class ExactMasks:
 
     identity = "exact"
 
-    def __init__(self, keep: int = 1024) -> None:
-        self._keep = keep
-        self._kept: OrderedDict[tuple[str, ...], LabelMaps] = OrderedDict()
+    def __init__(self, keep: int = BYTES) -> None:
+        """`keep`: bytes of label maps."""
+        self._kept: Kept[LabelMaps] = Kept(_size, keep)
 
     def segment(self, images: ImageSet, index: int, label: str) -> Mask | None:
         concept = images.vocabulary.get(label)
         if concept is None:
             return None
         value = images.labels[concept].index(label) + 1
-        return np.asarray(self._label_maps(images, index)[concept] == value)
+        there = self._label_maps(images, index)[concept] == value
+        return np.asarray(there if there.ndim == 2 else there.any(0))
 
     def _label_maps(self, images: ImageSet, index: int) -> LabelMaps:
-        key = (images.name, images.revision, images.ids[index])
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        else:
-            self._kept[key] = images.label_maps(index)
-            if len(self._kept) > self._keep:
-                self._kept.popitem(last=False)
-        return self._kept[key]
+        key = (images.name, images.revision, index)
+        return self._kept.get(key, lambda: images.label_maps(index))
+
+
+def _size(maps: LabelMaps) -> int:
+    return sum(labels.nbytes for labels in maps.values())

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+ROWS_AT_ONCE, LATENTS_AT_ONCE = 1 << 17, 1 << 14
+"""Compared or merged in one go: tens of MB, however much is kept."""
+
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
@@ -106,22 +109,33 @@ class Selector:
             pooled: `(batch, n_latents)` activation, kept along.
             images: `(batch,)` ascending.
         """
-        rows = np.flatnonzero((keys > self.keys[:, -1]).any(0))
+        better = np.flatnonzero((keys > self.keys[:, -1]).any(0))
+        for start in range(0, len(better), LATENTS_AT_ONCE):
+            self._merge(better[start : start + LATENTS_AT_ONCE], keys, pooled, images)
+
+    def _merge(
+        self, rows: npt.NDArray[np.int64], keys: Floats, pooled: Floats, images: Ints
+    ) -> None:
         merged = np.concatenate([self.keys[rows], keys[:, rows].T], axis=1)
         order = np.argsort(-merged, axis=1, kind="stable")[:, : self.keys.shape[1]]
         self.keys[rows] = np.take_along_axis(merged, order, 1)
         self.images[rows] = _merge(self.images[rows], np.tile(images, (len(rows), 1)), order)
         self.pooled[rows] = _merge(self.pooled[rows], pooled[:, rows].T, order)
 
-    def holds(self, entries: Entries) -> npt.NDArray[np.bool_]:
-        """Which rows belong to an image that is still kept."""
-        return np.asarray((self.images[entries.latents] == entries.images[:, None]).any(1))
+    def slots(self, entries: Entries) -> npt.NDArray[np.int16]:
+        """`(rows,)` the place of each row's image among those still kept; -1 for none."""
+        found = np.empty(len(entries), np.int16)
+        for start in range(0, len(entries), ROWS_AT_ONCE):
+            some = slice(start, start + ROWS_AT_ONCE)
+            same = self.images[entries.latents[some]] == entries.images[some, None]
+            found[some] = np.where(same.any(1), same.argmax(1), -1)
+        return found
 
     def gallery(self, entries: Entries) -> Gallery:
         """The images kept, with their tokens out of `entries`."""
-        entries = entries.where(self.holds(entries))
+        slots = self.slots(entries)
+        entries, slot = entries.where(slots >= 0), slots[slots >= 0]
         size = self.images.shape[1]
-        slot = (self.images[entries.latents] == entries.images[:, None]).argmax(1)
         at = entries.latents.astype(np.int64) * size + slot
         order = np.lexsort((entries.tokens, at))
         counts = np.bincount(at, minlength=self.images.size)
@@ -161,7 +175,7 @@ class TokenStore:
     def _kept(self, entries: Entries) -> Entries:
         held = np.zeros(len(entries), np.bool_)
         for selector in self._selectors:
-            held |= selector.holds(entries)
+            held |= selector.slots(entries) >= 0
         return entries.where(held)
 
     def _sweep(self) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import UnknownNameError
@@ -24,6 +23,7 @@ from .exemplars import (
 from .explain import Explanation, load_explanations, save_explanations
 from .explaining import IncompleteError, whole, writer
 from .imageset import fingerprint
+from .kept import Kept
 from .masks import Mask, shown_mask
 from .neurons import NEURONS_PER_HOOKPOINT, neuron_saes
 from .resuming import state_of
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ...harness.task import Context
     from ...sae.topk import TrainedSae
     from ..subject import Subject
-    from .imageset import ImageSet
+    from .imageset import ImageSet, SizeOf
     from .selection import Ints
 
 Split = Literal["search", "top", "decile"]
@@ -43,8 +43,6 @@ LATENTS_PER_SAE = 200
 PARAMS = ("rate_floor", "latents_per_sae", "pooling", "near_duplicates", "clip")
 """What every feature task may be given: least rate of a live latent, how many to explain, how an
 image is ranked, in more than how many of 64 bits hashes of pictures must differ, and the CLIP."""
-IMAGES_KEPT = 1024
-"""Decoded images held in memory."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +97,13 @@ class Study:
         for slot in range(gallery.count(latent)):
             yield int(gallery.images[latent, slot]), gallery.active(latent, slot)[0]
 
-    def masked(
-        self, latent: int, split: Split, size: tuple[int, int]
-    ) -> Iterator[tuple[int, Mask]]:
+    def masked(self, latent: int, split: Split, size_of: SizeOf) -> Iterator[tuple[int, Mask]]:
         """The same with the pixels of the active tokens (all where tokens have no place).
 
         Yields (index within the image set, mask).
         """
         for image, tokens in self.active(latent, split):
-            yield image, shown_mask(self.survey(split).boxes(image), tokens, size)
+            yield image, shown_mask(self.survey(split).boxes(image), tokens, size_of(image))
 
 
 def latent_name(sae: TrainedSae, latent: int) -> str:
@@ -231,7 +227,7 @@ def _all_surveys(context: Context[Subject], images: ImageSet) -> list[Survey]:
 def _survey_key(context: Context[Subject], images: ImageSet) -> dict[str, Any]:
     bits = context.params.get("near_duplicates")
     return {
-        "version": 2,
+        "version": 3,
         "kept": [TOP, RESERVOIR],
         "saes": _saes_key(context.subject),
         "images": fingerprint(images),
@@ -276,10 +272,11 @@ class CachedImages:
     """Decoded images of a set, the last ones kept: features come back to the same few."""
 
     def __init__(self, images: ImageSet) -> None:
-        self._get = lru_cache(maxsize=IMAGES_KEPT)(images.image)
+        self._images = images
+        self._kept: Kept[Image] = Kept(lambda image: image.width * image.height * 3)
 
     def __call__(self, index: int) -> Image:
-        return self._get(index)
+        return self._kept.get(index, lambda: self._images.image(index))
 
 
 def cached_images(images: ImageSet) -> CachedImages:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...errors import UsageError
+from .histograms import StrengthCounter, Strengths
 from .masks import has_place
 from .selection import Entries, Floats, Gallery, Selector, TokenStore, random_deciles
 from .stream import Chunk
@@ -56,6 +57,8 @@ class Survey:
     mass: npt.NDArray[np.float64]
     """Sum of activation over all image tokens."""
     maximum: Floats
+    strengths: Strengths
+    """How often each latent fires how strongly, over all image tokens."""
     top: Gallery
     """The images with the highest mean activation over image tokens."""
     decile: Gallery
@@ -127,6 +130,7 @@ class Surveyor:
         self._fired_tokens = np.zeros(n_latents, np.int64)
         self._mass = np.zeros(n_latents)
         self._maximum = np.zeros(n_latents, np.float32)
+        self._strengths = StrengthCounter(n_latents)
         self._n_tokens = 0
 
     def add(self, chunk: Chunk, entries: Entries) -> None:
@@ -155,6 +159,7 @@ class Surveyor:
             fired_tokens=self._fired_tokens,
             mass=self._mass,
             maximum=self._maximum,
+            strengths=Strengths(self._strengths.counts, self._strengths.octave),
             top=top,
             decile=decile,
             layouts=layouts.boxes,
@@ -169,6 +174,7 @@ class Surveyor:
             selector = getattr(self, f"_{name}")
             arrays |= {f"{name}.{part}": getattr(selector, part) for part in _SELECTED}
         arrays |= {name: getattr(self, f"_{name}") for name in _COUNTS}
+        arrays |= {f"strengths.{part}": getattr(self._strengths, part) for part in STRENGTHS}
         return arrays | {"n_tokens": np.array(self._n_tokens)}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -178,6 +184,8 @@ class Surveyor:
                 setattr(getattr(self, f"_{name}"), part, arrays[f"{name}.{part}"])
         for name in _COUNTS:
             setattr(self, f"_{name}", arrays[name])
+        for part in STRENGTHS:
+            setattr(self._strengths, part, arrays[f"strengths.{part}"])
         self._n_tokens = int(arrays["n_tokens"])
         self._store.add(Entries(**{name: arrays[name] for name in _ENTRIES}))
 
@@ -227,15 +235,17 @@ class Surveyor:
         self._fired_tokens += np.bincount(entries.latents, minlength=self._n)
         self._mass += np.bincount(entries.latents, entries.values, minlength=self._n)
         np.maximum.at(self._maximum, entries.latents, entries.values)
+        self._strengths.add(entries, self._maximum)
         self._n_tokens += sum(len(boxes) for boxes in chunk.boxes)
 
 
 _ENTRIES = ("latents", "images", "tokens", "values")
 _SELECTED = ("keys", "images", "pooled")
 _COUNTS = ("fired_images", "fired_tokens", "mass", "maximum")
+STRENGTHS = ("counts", "octave")
 
 
-def base_view(chunk: Chunk, size: tuple[int, int]) -> Chunk:
+def base_view(chunk: Chunk) -> Chunk:
     """The chunk without the tokens of tiles."""
     from .protocols import base_grid
 

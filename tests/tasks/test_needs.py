@@ -10,13 +10,24 @@ from lmmsae_eval.harness.registry import TASKS
 from lmmsae_eval.harness.task import Task, TaskSpec
 from lmmsae_eval.harness.transcript import Transcript
 from lmmsae_eval.tasks.chats import judge_of, roles_of
-from lmmsae_eval.tasks.needs import EXEMPLARS, EXPLANATIONS, JUDGE, NEEDS, SEGMENTER, needs
+from lmmsae_eval.tasks.needs import (
+    CLIP,
+    EXEMPLARS,
+    EXPLANATIONS,
+    JUDGE,
+    MASKS,
+    NEEDS,
+    SEGMENTER,
+    needs,
+)
 from lmmsae_eval.tasks.request import Request, chosen_tasks
 
 OURS = {
     JUDGE: {"consistency"},
     EXPLANATIONS: {"iou", "clip", "consistency", "detect", "fuzz"},
     SEGMENTER: {"iou", "detect", "fuzz"},
+    MASKS: {"dissect"},
+    CLIP: {"iou", "clip", "consistency", "mono", "detect", "fuzz"},
     EXEMPLARS: {"iou", "clip", "consistency", "dissect", "core", "mono", "detect", "fuzz"},
 }
 BUILT_IN = [name for name in TASKS.names() if "/" not in name]

@@ -59,6 +59,9 @@ class Drawn:
     def __len__(self) -> int:
         return self.n
 
+    def size_of(self, i: int) -> tuple[int, int]:
+        return self.size
+
     def label_maps(self, i: int) -> dict[str, np.ndarray]:
         return {concept: labels.copy() for concept, labels in _drawn(self.seed, i).items()}
 

@@ -104,7 +104,7 @@ def test_every_kind_of_foil_differs_from_the_true_item(world: Any, study_context
                 continue
             kinds.add(item.kind)
             own = true[item.latent]
-            pairs = [list(i.pictures((32, 32), seed)) for i in (own, item)]
+            pairs = [list(i.pictures(lambda _: (32, 32), seed)) for i in (own, item)]
             images = [[index for index, _ in pair] for pair in pairs]
             lit = [np.stack([mask for _, mask in pair]) for pair in pairs]
             assert (item.explanation != own.explanation) == (item.kind in ("shuffled", "edited"))
@@ -332,7 +332,7 @@ def test_by_the_paper_the_judge_sees_what_the_explainer_saw_of_the_first_latents
     search = context.subject.search
     for sample in Consistency().samples(context):
         item = sample.payload
-        seen = [index for index, _ in item.pictures(search.size, 0)]
+        seen = [index for index, _ in item.pictures(search.size_of, 0)]
         shown = item.study.search.top.images[item.shown]
         assert seen == shown[: len(seen)].tolist()
     assert total(rows, "tpr").value == 1

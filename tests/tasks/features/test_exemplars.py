@@ -35,6 +35,7 @@ def survey(world: Any, n: int = 60, seed: int = 0, lmm: Any = None) -> list[Surv
 def arrays(one: Survey) -> dict[str, np.ndarray]:
     names = ("fired_images", "fired_tokens", "mass", "maximum", "layout_of")
     found = {name: getattr(one, name) for name in names}
+    found |= {"strengths": one.strengths.counts, "octave": one.strengths.octave}
     for group in ("top", "decile"):
         for name in ("images", "pooled", "starts", "tokens", "values"):
             found[f"{group}.{name}"] = getattr(getattr(one, group), name)
@@ -141,6 +142,7 @@ def counted(world: Any) -> Callable[..., Survey]:
             fired_tokens=np.array(tokens),
             mass=np.ones(len(images)),
             maximum=np.ones(len(images), np.float32),
+            strengths=one.strengths,
             top=one.top,
             decile=one.decile,
             layouts=one.layouts,

@@ -39,7 +39,7 @@ def test_a_mask_score_is_unscorable_and_says_why(context: Any, run_task: Any, ta
 def test_exemplars_are_shown_whole(context: Any) -> None:
     [study] = studies(context)
     latent = next(iter(study.explanations))
-    masks = [mask for _, mask in study.masked(latent, "top", context.subject.score.size)]
+    masks = [mask for _, mask in study.masked(latent, "top", context.subject.score.size_of)]
     assert masks
     assert all(mask.all() for mask in masks)
 

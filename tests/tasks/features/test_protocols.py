@@ -64,7 +64,7 @@ def test_a_squashed_set_keeps_its_labels_under_the_same_pixels(world: Any) -> No
     maps = squashed.label_maps(2)
     for concept, labels in images.label_maps(2).items():
         np.testing.assert_array_equal(maps[concept], labels.repeat(3, 0).repeat(3, 1))
-    assert squashed.image(0).size == squashed.size == (96, 96)
+    assert squashed.image(0).size == squashed.size_of(0) == (96, 96)
 
 
 def test_a_centred_box_has_the_masks_area() -> None:

@@ -27,7 +27,7 @@ def test_label_maps_are_read_once_and_kept_within_a_limit(world: Any) -> None:
             Counting.reads += 1
             return super().label_maps(i)
 
-    images, masks = Counting(5), ExactMasks(keep=2)
+    images, masks = Counting(5), ExactMasks(keep=2 * 3 * world.side**2)
     for label in world.vocabulary:
         masks.segment(images, 0, label)
     assert Counting.reads == 1

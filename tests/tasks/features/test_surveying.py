@@ -70,7 +70,7 @@ def test_tokens_of_tiles_do_not_count_in_the_base_view() -> None:
     corners = np.array([(0, 0), (4, 0), (0, 4), (4, 4)])
     base = np.hstack([corners, corners + 4]).astype(np.float32)
     chunk.boxes[:] = [np.concatenate([base, base])] * 2  # type: ignore[index]
-    seen = base_view(chunk, (8, 8))
+    seen = base_view(chunk)
     assert [len(boxes) for boxes in seen.boxes] == [4, 4]
     assert seen.entries[0].tokens.tolist() == [1, 1]
 
@@ -117,6 +117,8 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(
                 )
         for name in ("fired_images", "fired_tokens", "mass", "maximum", "layout_of"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+        np.testing.assert_array_equal(a.strengths.counts, b.strengths.counts)
+        np.testing.assert_array_equal(a.strengths.octave, b.strengths.octave)
         assert (a.n_images, a.n_tokens) == (b.n_images, b.n_tokens)
 
 
