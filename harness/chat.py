@@ -26,7 +26,7 @@ class Reply:
     """The id that the endpoint says has answered."""
     usage: Mapping[str, int] = field(default_factory=dict)
     cached: bool = False
-    """Taken from this run's own transcript."""
+    """Taken from this run's own transcript, or from a reply kept by an earlier run."""
 
 
 class ChatClient(Protocol):
@@ -37,12 +37,19 @@ class ChatClient(Protocol):
     """How many threads may ask at once."""
 
     def ask(
-        self, system: str, parts: Sequence[str | Image], key: str, form: Form | None = None
+        self,
+        system: str,
+        parts: Sequence[str | Image],
+        key: str,
+        form: Form | None = None,
+        *,
+        fresh: bool = False,
     ) -> Reply:
         """One question of texts and pictures.
 
         `key` names the item: the same question under another key is another question. With a `form`
         an endpoint that can is held to it, and a reply that names another item is no reply.
+        `fresh`: a repeat, which no reply of another run may answer.
         Raises `ChatError` (about this item), `UsageError` (about every item) or `IncompleteError`
         (no more calls).
         """
