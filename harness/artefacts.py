@@ -80,13 +80,13 @@ class ArtefactStore:
         return cast("T", self._memory[kind, digest])
 
     def place(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Where a thing of this kind and key is, or would be. Raises `UsageError` without a root."""
+        """Where such a thing is, or would be. Raises `UsageError` for a store without a root."""
         if self.path is None:
             raise UsageError("a store in memory has no folders; give it a root")
         return self.path / kind / sha256(key)
 
     def folder(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """A thing that grows: its folder, empty at first. Whoever adds to it replaces whole files."""
+        """A thing that grows: its folder, empty at first. Who adds to it replaces whole files."""
         folder = self.place(kind, key)
         if (folder / _KEY_FILE).is_file():
             with suppress(OSError):

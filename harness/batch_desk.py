@@ -58,7 +58,7 @@ class Spool:
             {"custom_id": name, "method": "POST", "url": f"/v1{PATH}", "body": document}
         ).encode()
         if not self._parts or self._full(len(line)):
-            self._parts.append(([], tempfile.TemporaryFile()))
+            self._parts.append(([], tempfile.TemporaryFile()))  # noqa: SIM115 - read when all is there
         names, file = self._parts[-1]
         names.append(name)
         file.write(line + b"\n")
@@ -158,9 +158,8 @@ class BatchDesk:
 
         file.seek(0)
         try:
-            sent = self._chat.file_client(LARGEST).files.create(
-                file=("questions.jsonl", file), purpose="batch"
-            )
+            with self._chat.file_client(LARGEST) as client:
+                sent = client.files.create(file=("questions.jsonl", file), purpose="batch")
         except openai.APIStatusError as error:
             if error.status_code in _WITHOUT:
                 raise UsageError(f"{self._chat.ref} has no batch API; leave --batch out") from None
@@ -197,8 +196,8 @@ class BatchDesk:
         whole: list[dict[str, Any]] = []
 
         def fetch() -> None:
-            client = self._chat.file_client(LARGEST + 20_000 * questions)
-            lines = client.files.content(file).text.splitlines()
+            with self._chat.file_client(LARGEST + 20_000 * questions) as client:
+                lines = client.files.content(file).text.splitlines()
             found = [row for line in lines if line.strip() and (row := _row(line)) is not None]
             if len(found) > len(whole):
                 whole[:] = found
@@ -222,8 +221,9 @@ def _text(document: Any, name: str) -> str:
 
 
 def _row(line: str) -> dict[str, Any] | None:
+    """None for half a line; what is no object names no question."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -70,11 +70,15 @@ def chat_client(
     transcript: Transcript,
     policy: Policy | None = None,
     budget: Budget | None = None,
+    *,
+    batch: bool = False,
 ) -> ChatClient:
     """`openai/gpt-4o`, `http(s)://host[/v1][#model]`, `replay:FILE` (`judge.jsonl` or its run)."""
+    from .batch_chat import BatchChat
     from .openai_chat import OpenAIChat
     from .replay import ReplayChat
 
     if ref.startswith("replay:"):
         return ReplayChat(Path(ref.removeprefix("replay:")), role, transcript)
-    return OpenAIChat(ref, role, transcript, policy or Policy(), budget)
+    make = BatchChat if batch else OpenAIChat
+    return make(ref, role, transcript, policy or Policy(), budget)

@@ -1,4 +1,4 @@
-"""Replies of chat models over all runs: what was asked before, to the letter, is not paid for again.
+"""Replies of chat models over all runs: what was asked before, to the letter, is not paid again.
 
 A reply is found by the digest of the whole request: the endpoint and its model, the messages with
 every picture's pixels, the sampling, the form. Never needed: without it everything is asked anew.

@@ -78,9 +78,7 @@ class Transcript:
         """The entry of a request that this model has answered before, with these parameters."""
         return self._replies.get((request_sha256, requested, canonical(params or {})))
 
-    def known(
-        self, request_sha256: str, requested: str, params: Mapping[str, Any]
-    ) -> Reply | None:
+    def known(self, request_sha256: str, requested: str, params: Mapping[str, Any]) -> Reply | None:
         """What this model has answered to the request in this run."""
         entry = self.find(request_sha256, requested, params)
         if entry is None:

@@ -59,6 +59,8 @@ class Provider(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.model = MODEL
+        self.finish, self.mumbles = "stop", False
+        """Of live replies: how they end, and whether they are in no form."""
         self.looks = 2
         self.rows: dict[int, str] = {}
         self.share, self.random = 0.0, random.Random(0)
@@ -158,7 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/chat/completions":
             code = code_of(json.loads(body))
             self.server.live.append(code)
-            self._send(completion(verdict(code), self.server.model))
+            said = completion("1" if self.server.mumbles else verdict(code), self.server.model)
+            said["choices"][0]["finish_reason"] = self.server.finish
+            self._send(said)
         elif self.path == "/v1/files" and not self.server.without_batches:
             name = f"file-{len(self.server.files)}"
             self.server.files[name] = _uploaded(body)

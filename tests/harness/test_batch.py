@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -262,7 +263,7 @@ def test_killed_while_it_waits_a_run_goes_on_with_the_batch(
 def test_thirty_kills_and_two_thousand_faults_lose_nothing_and_ask_nothing_twice(
     script: ModuleType, provider: Any, tmp_path: Path
 ) -> None:
-    moments = __import__("random").Random(3)
+    moments = random.Random(3)
     for round_ in range(30):
         provider.share, provider.looks = 0.5, moments.randint(0, 6)
         folder, n = tmp_path / str(round_), 150
