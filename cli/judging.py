@@ -47,12 +47,23 @@ _OPTIONS = (
         metavar="IN OUT",
         help="US dollars a million tokens, for --cost-limit and for the estimate of --dry-run.",
     ),
+    click.option(
+        "--batch",
+        is_flag=True,
+        help="Ask through the provider's batch API: answered within a day, at half the price.",
+    ),
+    click.option(
+        "--reply-cache/--no-reply-cache",
+        default=True,
+        show_default=True,
+        help="Take the judge's replies to the same requests from earlier runs.",
+    ),
 )
 
 
 judge_options = together(*_OPTIONS)
 """`--judge` and what belongs to it."""
-CALLING = ("concurrency", "call_timeout", "cost_limit", "judge_price")
+CALLING = ("concurrency", "call_timeout", "cost_limit", "judge_price", "batch", "reply_cache")
 """Those that say how it is called."""
 
 
@@ -61,11 +72,15 @@ def calling(
     call_timeout: float,
     cost_limit: float | None,
     judge_price: tuple[float, float] | None,
+    *,
+    batch: bool = False,
+    reply_cache: bool = True,
 ) -> dict[str, Any]:
-    """What `run` takes of them: `policy`, and `cost_limit` with its price. Raises `UsageError`."""
+    """What `run` takes of them, `cost_limit` with its price. Raises `UsageError`."""
     policy = Policy(call_timeout, 5 * call_timeout, concurrency=concurrency)
+    how = {"policy": policy, "cost_limit": None, "batch": batch, "reply_cache": reply_cache}
     if cost_limit is None:
-        return {"policy": policy, "cost_limit": None}
+        return how
     if judge_price is None:
         raise UsageError("--cost-limit needs --judge-price IN OUT: prices change, none is built in")
-    return {"policy": policy, "cost_limit": (cost_limit, Price(*judge_price))}
+    return how | {"cost_limit": (cost_limit, Price(*judge_price))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +21,20 @@ NUMBERS = ("version", "samples", "judge calls", "minutes", "USD")
 def print_plan(
     options: dict[str, Any],
     output_dir: Path,
-    price: tuple[float, float] | None,
+    how: Mapping[str, Any],
     repeats: int,
     *,
     as_json: bool,
 ) -> None:
-    """What `run` with these options would do."""
-    from ..harness.budget import Price
+    """What `run` with these options, and `how` a judge is called, would do."""
+    from ..harness.budget import BATCH_SHARE, Price
     from ..tasks.dryrun import dry_run
     from ..tasks.request import Request
 
-    found = dry_run(Request.of(**options), output_dir, Price(*price) if price else None, repeats)
+    share = BATCH_SHARE if how["batch"] else 1
+    price = Price(*(share * part for part in how["judge_price"])) if how["judge_price"] else None
+    cached = bool(how["reply_cache"])
+    found = dry_run(Request.of(**options), output_dir, price, repeats, reply_cache=cached)
     if as_json:
         print_json(found.to_json())
     else:
@@ -48,6 +52,8 @@ def _print(found: Forecast) -> None:
     if found.known_run:
         what = "would be gone on with" if found.known_status == "partial" else "would be read"
         click.echo(f"{found.known_run} ({found.known_status}) is of these options: it {what}")
+    if kept := sum(task.kept_replies for task in found.tasks):
+        click.echo(f"{kept} further replies are kept by earlier runs, and are not asked for again")
     if any(task.source is None for task in found.tasks):
         click.echo(
             "unknown: no stored run of that task on these SAEs and layers; a run of all samples "

@@ -128,9 +128,11 @@ def command(
     the same command resumes what was stopped and reuses what is complete.
     """
     how = taken(options, CALLING)
+    # A repeat is a new call: a reply of another run would only repeat what that one has heard.
+    how["reply_cache"] &= repeats == 1
     asked, calls = _asked(options), calling(**how)
     if dry_run:
-        print_plan(asked, output_dir, how["judge_price"], repeats, as_json=as_json)
+        print_plan(asked, output_dir, how, repeats, as_json=as_json)
         return
     runs = _run(asked | calls, output_dir, progress, repeats)
     publish(runs, leaderboard, as_json=as_json)

@@ -76,8 +76,24 @@ class ArtefactStore:
         """The thing of this kind and key. `save` fills an empty folder, `load` reads it back."""
         digest = sha256(key)
         if (kind, digest) not in self._memory:
-            self._memory[kind, digest] = self._find(kind, digest, key, build, save, load)
+            self._memory[kind, digest] = self._find(kind, key, build, save, load)
         return cast("T", self._memory[kind, digest])
+
+    def place(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Where such a thing is, or would be. Raises `UsageError` for a store without a root."""
+        if self.path is None:
+            raise UsageError("a store in memory has no folders; give it a root")
+        return self.path / kind / sha256(key)
+
+    def folder(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """A thing that grows: its folder, empty at first. Who adds to it replaces whole files."""
+        folder = self.place(kind, key)
+        if (folder / _KEY_FILE).is_file():
+            with suppress(OSError):
+                (folder / _KEY_FILE).touch()
+        else:
+            _write(folder, key, lambda path: None)
+        return folder
 
     def ls(self) -> list[Artefact]:
         """Everything on disk that can be read."""
@@ -96,7 +112,6 @@ class ArtefactStore:
     def _find(
         self,
         kind: str,
-        digest: str,
         key: Mapping[str, Any],
         build: Callable[[], T],
         save: Callable[[T, Path], None] | None,
@@ -104,7 +119,7 @@ class ArtefactStore:
     ) -> T:
         if self.path is None or save is None or load is None:
             return build()
-        folder = self.path / kind / digest
+        folder = self.place(kind, key)
         if (folder / _KEY_FILE).is_file():
             if _read_key(folder / _KEY_FILE) is not None:
                 return _read(folder, load)

@@ -16,10 +16,10 @@ _ENCODED = {"content-encoding", "content-length", "transfer-encoding"}
 
 
 class ReplyTooLargeError(ChatError):
-    """More than `LARGEST_REPLY`: the same question would bring the same."""
+    """More than is allowed: the same question would bring the same."""
 
 
-def bounded_client(timeout: float, trust_env: bool) -> Any:
+def bounded_client(timeout: float, trust_env: bool, largest: int = LARGEST_REPLY) -> Any:
     """An `httpx.Client` as the official client wants it.
 
     Its own timeouts are between two bytes: a reply that drips would never end.
@@ -27,6 +27,7 @@ def bounded_client(timeout: float, trust_env: bool) -> Any:
     Args:
         timeout: seconds, for connecting, for the wait, and from the start to the last byte.
         trust_env: whether the environment's proxy is used.
+        largest: bytes of a reply.
     """
     from openai import DefaultHttpxClient
 
@@ -35,7 +36,7 @@ def bounded_client(timeout: float, trust_env: bool) -> Any:
             deadline = time.monotonic() + timeout
             response = super().send(request, stream=True, **settings)
             try:
-                content = b"".join(_within(response.iter_bytes(), deadline))
+                content = b"".join(_within(response.iter_bytes(), deadline, largest))
             finally:
                 response.close()
             kept = [(k, v) for k, v in response.headers.items() if k.lower() not in _ENCODED]
@@ -46,12 +47,12 @@ def bounded_client(timeout: float, trust_env: bool) -> Any:
     return Bounded(timeout=timeout, trust_env=trust_env)
 
 
-def _within(chunks: Iterator[bytes], deadline: float) -> Iterator[bytes]:
+def _within(chunks: Iterator[bytes], deadline: float, largest: int) -> Iterator[bytes]:
     size = 0
     for chunk in chunks:
         size += len(chunk)
-        if size > LARGEST_REPLY:
-            raise ReplyTooLargeError(f"the reply is larger than {LARGEST_REPLY:,} bytes")
+        if size > largest:
+            raise ReplyTooLargeError(f"the reply is larger than {largest:,} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError("the reply did not end in time")
         yield chunk

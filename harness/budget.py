@@ -13,6 +13,8 @@ from ..errors import IncompleteError
 if TYPE_CHECKING:
     from .transcript import Transcript
 
+BATCH_SHARE = 0.5
+"""Of the price, where questions go in batches: what OpenAI and others that have them charge."""
 PICTURE_TOKENS = 800
 """Assumed of a picture before the endpoint has counted: what hosted models charge for one."""
 _LETTERS_A_TOKEN = 3
@@ -58,12 +60,7 @@ class Budget:
         """Around one call. Raises `IncompleteError` when it might go over the limit."""
         cost = self.price.of(likely)
         with self._lock:
-            spent = self.spent
-            if spent + self._aside + cost > self.limit:
-                raise IncompleteError(
-                    f"stopped at ${spent:.4f} of --cost-limit {self.limit:g}: the next call may "
-                    "go over it; what was done is kept, go on with a higher --cost-limit"
-                )
+            self.check(self._aside + cost)
             self._aside += cost
         try:
             yield
@@ -71,7 +68,17 @@ class Budget:
             with self._lock:
                 self._aside -= cost
 
+    def check(self, more: float) -> None:
+        """Raises `IncompleteError` when so many more dollars might go over the limit."""
+        spent = self.spent
+        if spent + more > self.limit:
+            raise IncompleteError(
+                f"stopped at ${spent:.4f} of --cost-limit {self.limit:g}: the next call may "
+                "go over it; what was done is kept, go on with a higher --cost-limit"
+            )
+
     @property
     def spent(self) -> float:
-        """Dollars of all recorded calls."""
-        return self.price.of(self.transcript.tokens)
+        """Dollars of all recorded calls, those in batches at the price of batches."""
+        saved = (1 - BATCH_SHARE) * self.price.of(self.transcript.batch_tokens)
+        return self.price.of(self.transcript.tokens) - saved

@@ -26,7 +26,7 @@ class Reply:
     """The id that the endpoint says has answered."""
     usage: Mapping[str, int] = field(default_factory=dict)
     cached: bool = False
-    """Taken from this run's own transcript."""
+    """Taken from this run's own transcript, or from a reply kept by an earlier run."""
 
 
 class ChatClient(Protocol):
@@ -37,12 +37,19 @@ class ChatClient(Protocol):
     """How many threads may ask at once."""
 
     def ask(
-        self, system: str, parts: Sequence[str | Image], key: str, form: Form | None = None
+        self,
+        system: str,
+        parts: Sequence[str | Image],
+        key: str,
+        form: Form | None = None,
+        *,
+        fresh: bool = False,
     ) -> Reply:
         """One question of texts and pictures.
 
         `key` names the item: the same question under another key is another question. With a `form`
         an endpoint that can is held to it, and a reply that names another item is no reply.
+        `fresh`: a repeat, which no reply of another run may answer.
         Raises `ChatError` (about this item), `UsageError` (about every item) or `IncompleteError`
         (no more calls).
         """
@@ -63,11 +70,15 @@ def chat_client(
     transcript: Transcript,
     policy: Policy | None = None,
     budget: Budget | None = None,
+    *,
+    batch: bool = False,
 ) -> ChatClient:
     """`openai/gpt-4o`, `http(s)://host[/v1][#model]`, `replay:FILE` (`judge.jsonl` or its run)."""
+    from .batch_chat import BatchChat
     from .openai_chat import OpenAIChat
     from .replay import ReplayChat
 
     if ref.startswith("replay:"):
         return ReplayChat(Path(ref.removeprefix("replay:")), role, transcript)
-    return OpenAIChat(ref, role, transcript, policy or Policy(), budget)
+    make = BatchChat if batch else OpenAIChat
+    return make(ref, role, transcript, policy or Policy(), budget)

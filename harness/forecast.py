@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ class Wanted:
     samples: Sequence[str]
     asks_judge: bool
     """Whether a chat model is asked at a cost: the testbed's labels and replays are not."""
+    kept: Callable[[Mapping[str, Any]], bool] | None = None
+    """Whether the wanted judge's reply to the request of a transcript's entry is kept."""
 
     def params(self, task: str) -> dict[str, Any]:
         return dict(self.config.get("params", {}).get(task, {}))
@@ -43,6 +45,8 @@ class TaskForecast:
     protocol: str
     samples: int | None = None
     judge_calls: int | None = None
+    kept_replies: int = 0
+    """Further ones, that earlier runs have heard already."""
     seconds: float | None = None
     """Without loading, and without training SAEs."""
     dollars: float | None = None
@@ -108,15 +112,28 @@ def _task(spec: TaskSpec, wanted: Wanted, runs: Sequence[Run], price: Price | No
     stored = run.lines(spec.name)
     lines = stored if _part(run) == _wanted_part(wanted) else list(_chosen(stored, wanted))
     calls = sum("judge" in line["detail"] for line in lines) if wanted.asks_judge else 0
+    kept = _kept(run, lines, wanted)
+    calls -= kept
     spent = run.document["timing"].get("tasks", {}).get(spec.name)
     return TaskForecast(
         *(spec.name, spec.version, wanted.protocol),
         samples=len(lines),
         judge_calls=calls,
+        kept_replies=kept,
         seconds=None if spent is None or not stored else spent * len(lines) / len(stored),
         dollars=_dollars(calls, run, price),
         source=run.id,
     )
+
+
+def _kept(run: Run, lines: Sequence[Line], wanted: Wanted) -> int:
+    """Requests that need no call, as the stored run has made them too. One is made all the same,
+    to see who answers."""
+    if wanted.kept is None or not wanted.asks_judge:
+        return 0
+    names = {line["id"] for line in lines}
+    requests = {e["key"]: e for e in run.judge() if e["key"] in names and e["role"] == "judge"}
+    return max(0, sum(map(wanted.kept, requests.values())) - 1)
 
 
 def _tells(run: Run, spec: TaskSpec, wanted: Wanted) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .environment import environment, harness
 from .fingerprint import fingerprint, package_of
@@ -16,6 +16,19 @@ from .limits import Limit, limited, selected
 from .results import SCHEMA_VERSION, spec_document
 from .task import Context, Sample, Task
 from .transcript import Transcript
+
+if TYPE_CHECKING:
+    from .progress import Progress
+    from .rundir import RunDirectory
+
+
+class Ahead(Protocol):
+    """Answers the questions of a whole task at once."""
+
+    def rounds(self, directory: RunDirectory, progress: Progress) -> Iterator[None]:
+        """Each time that it yields the task is evaluated and what comes of it thrown away; after
+        the last time its questions have their answers.
+        """
 
 
 @dataclass(slots=True)
@@ -29,6 +42,9 @@ class PlannedTask:
     """What two runs must share beyond the version, protocol and params: the judge, say."""
     stands_for: type[Task[Any]] | None = None
     """The registered class, where `task` only gives what a run of it has stored."""
+
+    ahead: Ahead | None = None
+    """Gathers the task's questions before it is evaluated."""
 
     @property
     def name(self) -> str:

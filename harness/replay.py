@@ -38,7 +38,13 @@ class ReplayChat:
         self._replies = recorded_replies(self.file)
 
     def ask(
-        self, system: str, parts: Sequence[str | Image], key: str, form: Form | None = None
+        self,
+        system: str,
+        parts: Sequence[str | Image],
+        key: str,
+        form: Form | None = None,
+        *,
+        fresh: bool = False,
     ) -> Reply:
         entry = self._replies.get(request_sha256(self.role, system, parts, key, form))
         if entry is None:

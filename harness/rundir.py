@@ -4,6 +4,7 @@ run.json              identity, environment, status, metrics; replaced atomicall
 samples/<task>.jsonl  one line per sample, appended and flushed, never rewritten
 judge.jsonl           every request to a chat model and its reply
 calls.jsonl           a line before each such request: what a kill left without a reply
+batches.jsonl         what was handed in to a batch API, noted before it was
 cards/, plots/        what reports show
 manifest.json         sha256 of every file, written last: its presence means complete
 """
@@ -31,7 +32,7 @@ from .writing import (
 )
 
 RUN, MANIFEST, JUDGE = "run.json", "manifest.json", "judge.jsonl"
-CALLS = "calls.jsonl"
+CALLS, BATCHES = "calls.jsonl", "batches.jsonl"
 _DOCUMENT = {"run_id", "status", "tasks", "metrics", "saes", "comparability"}
 _TASK = {"name", "version", "protocol", "metrics", "comparability"}
 _ROW = {"task", "sae", "hookpoint", "layer", "arm", "concept", "metric", "value", "n_ok"}
@@ -202,6 +203,10 @@ class RunDirectory:
     def append_call(self, call: Mapping[str, Any]) -> None:
         """Note one request that is about to be made."""
         self._append(CALLS, [call])
+
+    def append_batch(self, event: Mapping[str, Any]) -> None:
+        """Note what becomes of a batch of requests."""
+        self._append(BATCHES, [event])
 
     def write_cards(self, task: str, cards: Iterable[Card]) -> None:
         """Cards as JSON, their pictures as PNG files. Pictures are written as they come."""

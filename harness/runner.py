@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -82,6 +82,7 @@ class _Execution:
     def _evaluate(self, planned: PlannedTask) -> None:
         samples = self._list_samples(planned)
         done = {line["id"] for line in self._lines(planned) if line["status"] != "error"}
+        self._ask_ahead(planned, samples, done)
         in_a_row = 0
         with self.progress.step(planned.name, len(samples)) as step:
             for batch in _slices(samples, planned.task.batch_size):
@@ -93,6 +94,17 @@ class _Execution:
                     self.directory.append(planned.name, lines)
                     in_a_row = _errors_in_a_row(lines, in_a_row)
                 step.advance(len(batch))
+
+    def _ask_ahead(
+        self, planned: PlannedTask, samples: Sequence[Sample], done: Collection[str]
+    ) -> None:
+        """Have the questions of all missing samples answered, where they are asked in batches."""
+        if planned.ahead is None or all(sample.id in done for sample in samples):
+            return
+        for _ in planned.ahead.rounds(self.directory, self.progress):
+            for batch in _slices(samples, planned.task.batch_size):
+                if not all(sample.id in done for sample in batch):
+                    _evaluate_batch(planned, batch)
 
     def _list_samples(self, planned: PlannedTask) -> list[Sample]:
         self.progress.say(f"{planned.name}: listing samples")

@@ -151,7 +151,7 @@ class Plot:
     """The data of one plot; how it is drawn is the reports' business."""
 
     title: str
-    kind: Literal["bars", "scatter", "lines"]
+    kind: Literal["bars", "scatter", "lines", "reliability"]
     x: str
     y: str
     points: Sequence[Mapping[str, Any]]

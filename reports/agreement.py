@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import UsageError
-from ..harness.prediction_powered import half_widths
 from ..harness.rundir import Run
 from .answers import collected
 from .rating_metrics import METRICS
+from .rating_plots import more_ratings
 from .rating_rows import GATE
 from .table import INSUFFICIENT, MISSING, number
 
@@ -101,15 +101,4 @@ def _more_people(run: Run) -> Table:
 
 
 def _widths(run: Run) -> list[dict[str, Any]]:
-    answers = collected(run.lines(TASK))
-    found = []
-    for arm in ("main", "foil"):
-        evidence = answers.evidence(arm)
-        n, total = len(evidence.people), len(evidence.people) + len(evidence.others)
-        if n and evidence.others:
-            for times in (1, 2, 4):
-                if times * n < total:
-                    with_judge, alone = half_widths(evidence, times * n)
-                    widths = {"with_judge": with_judge, "alone": alone}
-                    found.append({"of": arm, "n": times * n, **widths})
-    return found
+    return [*more_ratings(collected(run.lines(TASK)))]

@@ -179,6 +179,14 @@ def _scatter(axes: Axes, points: Sequence[Point]) -> None:
     _name_axis(axes, points, names)
 
 
+def _reliability(axes: Axes, points: Sequence[Point]) -> None:
+    """Beside the diagonal: on it, what is said is what is so."""
+    from matplotlib import rcParams
+
+    axes.plot([0, 1], [0, 1], color=rcParams["text.color"], linestyle=":", linewidth=1.1)
+    _scatter(axes, points)
+
+
 def _lines(axes: Axes, points: Sequence[Point]) -> None:
     names = [] if _numeric(points) else _names(points)
     for i, (name, own) in enumerate(_series(points).items()):
@@ -204,6 +212,7 @@ _DRAWERS: Mapping[str, Callable[[Axes, Sequence[Point]], None]] = {
     "bars": _bars,
     "scatter": _scatter,
     "lines": _lines,
+    "reliability": _reliability,
 }
 
 

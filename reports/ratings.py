@@ -16,10 +16,11 @@ from ..harness.progress import SilentProgress
 from ..harness.rundir import Run
 from ..harness.runner import Plan, PlannedTask, execute
 from ..harness.task import Card, Context, Line, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
-from .disagreements import disagreement_cards, reliability
+from .disagreements import disagreement_cards
 from .items import TASK, Asked
 from .rating_files import Rated, Rating, RatingFile, held_against
 from .rating_metrics import METRICS
+from .rating_plots import rating_plots
 from .rating_rows import rating_rows
 
 JUDGE = "judge"
@@ -73,7 +74,7 @@ class PeoplesRatings(Task[Ratings]):
         return disagreement_cards(lines, context.subject.run)
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
-        return reliability(lines)
+        return rating_plots(lines)
 
 
 def import_ratings(run: Run, files: Sequence[RatingFile], directory: Path) -> Run:
@@ -96,11 +97,16 @@ def import_ratings(run: Run, files: Sequence[RatingFile], directory: Path) -> Ru
         model=run.document["model"],
         saes=run.document["saes"],
         dataset=run.document["dataset"],
-        judge=people,
+        judge=people | {"note": f"The judge that people stand beside is {_named(run)}."},
         seed=run.document["seed"],
         parent=run.id,
     )
     return execute(plan)
+
+
+def _named(run: Run) -> str:
+    judge = run.document["judge"]
+    return f"{judge.get('requested', 'unknown')} ({judge.get('provider', 'unknown')})"
 
 
 def _check_raters(files: Sequence[RatingFile]) -> None:

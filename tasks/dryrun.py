@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
+from ..harness.artefacts import ArtefactStore, cache_root
 from ..harness.budget import Price
 from ..harness.forecast import Forecast, Wanted, forecast
+from ..harness.kept_replies import KeptReplies
 from ..harness.registry import TESTBEDS
 from ..harness.rundir import list_runs
 from .features.image_sets.rows import DATASET
@@ -18,6 +23,8 @@ def dry_run(
     output_dir: str | Path = "runs",
     price: Price | None = None,
     repeats: int = 1,
+    *,
+    reply_cache: bool = True,
 ) -> Forecast:
     """What `run` would do, estimated from the runs in `output_dir`. Loads no model, asks nobody,
     writes nothing. Raises `UsageError` for what can be refused without loading.
@@ -31,9 +38,15 @@ def dry_run(
         limit=request.limit,
         samples=request.samples,
         asks_judge=needs_judge(request, tasks) and not str(request.judge).startswith("replay:"),
+        kept=partial(_kept, request.judge) if reply_cache else None,
     )
     runs = list_runs(Path(output_dir))
     return forecast([task.spec for task in tasks], wanted, runs, price, repeats)
+
+
+def _kept(judge: str | None, entry: Mapping[str, Any]) -> bool:
+    kept = KeptReplies(ArtefactStore(cache_root()))
+    return kept.find({**entry, "requested": judge}) is not None
 
 
 def _check_places(request: Request) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ChatError, UsageError
 from ..harness.chat import Reply
-from ..harness.question import Form, new_entry, request_sha256
+from ..harness.question import Form, new_entry
 from ..harness.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -43,22 +43,33 @@ class LocalChat:
         self._lock = threading.Lock()
 
     def ask(
-        self, system: str, parts: Sequence[str | Image], key: str, form: Form | None = None
+        self,
+        system: str,
+        parts: Sequence[str | Image],
+        key: str,
+        form: Form | None = None,
+        *,
+        fresh: bool = False,
     ) -> Reply:
-        digest = request_sha256(self.role, system, parts, key, form)
-        requested = self._requested
-        known = self._transcript.find(digest, requested, self._params())
-        if known is not None:
-            return Reply(known["reply"], known["served"], known["usage"] or {}, cached=True)
-        entry = new_entry(self.role, requested, system, parts, key, form)
+        entry = new_entry(self.role, self._requested, system, parts, key, form)
+        entry["params"] = self._params()
+        digest = entry["request_sha256"]
+        if known := self._transcript.known(digest, self._requested, entry["params"]):
+            return known
+        # Known by its weights: it answers under its own name alone.
+        if not fresh and (before := self._transcript.from_before(entry, self._requested)):
+            return before
         self._transcript.begin(digest)
         start = time.monotonic()
         with self._lock:
             text, usage = self._answer(system, parts)
-        entry |= {"served": requested, "reply": text, "usage": usage, "params": self._params()}
+        entry |= {"served": self._requested, "reply": text, "usage": usage}
         entry |= {"attempts": 1, "seconds": round(time.monotonic() - start, 3)}
         self._transcript.record(entry)
-        return Reply(text, requested, usage)
+        ended = usage["completion_tokens"] < self.max_tokens
+        if ended and not fresh and (form is None or form.read(text) is not None):
+            self._transcript.keep(entry)
+        return Reply(text, self._requested, usage)
 
     def describe(self) -> dict[str, Any]:
         # Not where it lies: the same weights elsewhere are the same judge.

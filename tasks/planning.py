@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..harness.artefacts import ArtefactStore, cache_root
+from ..harness.batch_chat import BatchChat
 from ..harness.chat import ChatClient
 from ..harness.plan import Plan, PlannedTask
 from ..harness.progress import Progress
@@ -16,7 +17,7 @@ from ..harness.task import Context, Task
 from ..harness.transcript import Transcript
 from .benchmarks.opening import HALLUC, OpenedQuestions
 from .chats import LABEL_JUDGE, LABEL_JUDGE_NOTE
-from .needs import EXPLANATIONS, JUDGE, needs
+from .needs import EXPLANATIONS, JUDGE, may_ask_judge, needs
 from .request import DEFAULT_WORLD, Request
 from .sparsity import measured_l0
 from .subject import Subject
@@ -87,7 +88,9 @@ def _planned(opened: Opened, judge: Mapping[str, Any], progress: Progress) -> li
         comparability: dict[str, Any] = {"judge": judge} if needs(task, JUDGE) else {}
         if needs(task, EXPLANATIONS) and (roles := subject.roles.comparable()):
             comparability["roles"] = roles
-        planned.append(PlannedTask(task, context, params, comparability))
+        batched = opened.judge if isinstance(opened.judge, BatchChat) else None
+        ahead = batched if may_ask_judge(task) else None
+        planned.append(PlannedTask(task, context, params, comparability, ahead=ahead))
     return planned
 
 

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..harness.budget import Budget, Price
 from ..harness.progress import Progress, SilentProgress
 from ..harness.retry import Policy
 from ..harness.runner import execute
-from ..harness.transcript import Transcript
 from ..harness.writing import clear_errors
 from .benchmarks.opening import asked_questions
-from .chats import judge_of, roles_of
+from .chats import Calling, CostLimit, judge_of, roles_of
 from .images import look_at, own_images
 from .loading import open_subject
 from .planning import Opened, plan
@@ -23,8 +21,6 @@ from .request import DEFAULT_WORLD, Layer, Request, chosen_tasks
 if TYPE_CHECKING:
     from ..harness.limits import Limit
     from ..harness.rundir import Run
-
-CostLimit = tuple[float, Price]
 
 
 def run(
@@ -37,6 +33,8 @@ def run(
     judge: str | None = None,
     policy: Policy | None = None,
     cost_limit: CostLimit | None = None,
+    batch: bool = False,
+    reply_cache: bool = True,
     protocol: str = "strict",
     output_dir: str | Path = "runs",
     seed: int = 0,
@@ -56,8 +54,9 @@ def run(
 
     Without `saes` they are trained at `layers` (default: the testbed's) once, and kept in the
     cache. The same call again goes on where it stopped, or returns the complete run. `policy` and
-    `cost_limit` say how a chat judge is called and when it is too dear. Raises `UsageError` in one
-    line for whatever doesn't exist or doesn't fit.
+    `cost_limit` say how a chat judge is called and when it is too dear, `batch` that its provider's
+    batch API is used, `reply_cache` that a request of an earlier run is not made again. Raises
+    `UsageError` in one line for whatever doesn't exist or doesn't fit.
     """
     request = Request.of(
         tasks,
@@ -79,23 +78,17 @@ def run(
         prompt_file=prompt_file,
         explanations=explanations,
     )
-    return _run(request, Path(output_dir), progress or SilentProgress(), policy, cost_limit)
+    calling = Calling(policy, cost_limit, batch, reply_cache)
+    return _run(request, Path(output_dir), progress or SilentProgress(), calling)
 
 
-def _run(
-    request: Request,
-    output_dir: Path,
-    progress: Progress,
-    policy: Policy | None,
-    cost_limit: CostLimit | None,
-) -> Run:
+def _run(request: Request, output_dir: Path, progress: Progress, calling: Calling) -> Run:
     # What can be refused is refused before anything is trained.
     tasks = chosen_tasks(request)
     questions = asked_questions(request.questions, request.images, request.tasks, progress)
     images = own_images(request, tasks, progress)
-    transcript = Transcript()
-    budget = Budget(*cost_limit, transcript) if cost_limit else None
-    judge = judge_of(request, tasks, transcript, progress, policy, budget)
+    transcript = calling.transcript()
+    judge = judge_of(request, tasks, transcript, progress, calling)
     roles = roles_of(request, tasks, transcript, progress)
     folder = _writable(output_dir)
     subject = open_subject(request, judge, progress)

@@ -105,17 +105,24 @@ class ChatJudge:
         form = Form(item_code("verdict", key), "fits", (0, 1))
         question = consistency_question(explanation, form)
         asked = f"{key}#{again}" if again else key
-        return self._ask(CONSISTENCY, question, form, pictures, asked)
+        return self._ask(CONSISTENCY, question, form, pictures, asked, fresh=again > 0)
 
     def choice(self, first: str, second: str, pictures: Pictures, key: str) -> Verdict:
         form = Form(item_code("choice", key), "better", ("A", "B"))
         return self._ask(CHOICE, choice_question(first, second, form), form, pictures, key)
 
     def _ask(
-        self, prompt: PromptText, question: str, form: Form, pictures: Pictures, key: str
+        self,
+        prompt: PromptText,
+        question: str,
+        form: Form,
+        pictures: Pictures,
+        key: str,
+        *,
+        fresh: bool = False,
     ) -> Verdict:
         shown: list[Image] = [dimmed(self._images(index), lit) for index, lit in pictures]
-        reply = self._client.ask(prompt.text, [*shown, question], key, form)
+        reply = self._client.ask(prompt.text, [*shown, question], key, form, fresh=fresh)
         detail = {"judge": reply.model, "raw": reply.text[:500], **prompt.provenance()}
         said = form.read(reply.text)
         if said is None:

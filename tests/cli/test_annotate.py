@@ -163,7 +163,9 @@ def test_raters_files_become_a_child_run_that_agrees_where_they_do(
 
     assert child.complete
     assert child.document["parent"] == parent.id
-    assert child.document["judge"] == {"provider": "people", "requested": "Ada, Bea, Cem"}
+    judge = child.document["judge"]
+    assert (judge["provider"], judge["requested"]) == ("people", "Ada, Bea, Cem")
+    assert judge["note"] == "The judge that people stand beside is unknown (unknown)."
     for metric in ("human_alpha", "judge_alpha", "kappa", "agreement", "self_agreement"):
         assert value(child, metric) == 1, metric
     assert value(child, "attention") == value(child, "attention", "rater Ada") == 1
@@ -230,7 +232,11 @@ def test_the_report_of_the_child_shows_disagreements_as_pictures(
     assert card["text"]["judge"] == "does not fit"
     assert card["text"]["people"] == "1 of 1 say that it fits"
     assert len(card["images"]) == 2
-    assert child.plots("ratings")[0]["points"]
+    reliable, confused = child.plots("ratings")
+    assert reliable["kind"] == "reliability"
+    counts = {point["series"]: point["y"] for point in confused["points"]}
+    # 28 judged items an arm; people and judge differ in one foil.
+    assert list(counts.values()) == [15, 0, 1, 40]
     assert child.path.with_name(f"{child.id}.html").is_file()
 
 

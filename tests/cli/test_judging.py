@@ -39,3 +39,10 @@ def test_one_call_may_take_five_attempts_time() -> None:
 def test_a_price_is_of_a_million_tokens() -> None:
     usage = {"prompt_tokens": 200_000, "completion_tokens": 1000}
     assert Price(2.5, 10).of(usage) == pytest.approx(0.5 + 0.01)
+
+
+def test_batches_need_a_judge_that_may_have_them(type_command: Type) -> None:
+    assert "--batch needs --judge" in type_command(*RUN, "--batch").stderr
+    local = type_command(*RUN, "--batch", "--judge", "hf:somewhere")
+    assert "hf:somewhere takes no batches" in local.stderr
+    assert local.exit_code == 2

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -104,3 +108,33 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
         return Plan([planned], **(defaults | fields))
 
     return make
+
+
+def _loaded(name: str) -> ModuleType:
+    """A file beside this one. A run is known by its task's source, looked up by module name."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    """`judged_run`."""
+    yield _loaded("judged_run")
+    del sys.modules["judged_run"]
+
+
+@pytest.fixture
+def provider() -> Iterator[Any]:
+    """A batch API on this machine, see `batch_provider.Provider`."""
+    with _loaded("batch_provider").Provider() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+    del sys.modules["batch_provider"]

@@ -1,4 +1,5 @@
-"""A judged run; also a process of its own, to be killed: `judged_run.py FOLDER URL N SECONDS`."""
+"""A judged run; also a process of its own, to be killed: `judged_run.py FOLDER URL N SECONDS`,
+in batches with a fifth word."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from typing import Any
 
 from lmmsae_eval.errors import ChatError, LmmsaeEvalError
 from lmmsae_eval.harness.artefacts import ArtefactStore
+from lmmsae_eval.harness.batch_chat import BatchChat
 from lmmsae_eval.harness.budget import Budget
 from lmmsae_eval.harness.crowd import each
+from lmmsae_eval.harness.kept_replies import KeptReplies
 from lmmsae_eval.harness.openai_chat import OpenAIChat
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.question import Form, item_code
@@ -73,20 +76,32 @@ def _outcome(chat: OpenAIChat, sample: str) -> Outcome:
     return Outcome.ok({"fits": float(said)})
 
 
-def judge_all(folder: Path, url: str, n: int, policy: Policy = POLICY, **budget: Any) -> Run:
-    transcript = Transcript()
+def judge_all(
+    folder: Path,
+    url: str,
+    n: int,
+    policy: Policy = POLICY,
+    *,
+    batch: bool = False,
+    kept: KeptReplies | None = None,
+    **budget: Any,
+) -> Run:
+    transcript = Transcript(kept)
     limit = Budget(**budget, transcript=transcript) if budget else None
-    chat = OpenAIChat(f"{url}/v1#judge", "judge", transcript, policy, limit)
+    make = BatchChat if batch else OpenAIChat
+    chat = make(f"{url}/v1#judge", "judge", transcript, policy, limit)
     context: Context[OpenAIChat] = Context(chat, ArtefactStore(), SilentProgress())
-    planned = [PlannedTask(Judged(n), context)]
+    ahead = chat if isinstance(chat, BatchChat) else None
+    planned = [PlannedTask(Judged(n), context, ahead=ahead)]
     return execute(
         Plan(planned, folder, {"n": n}, {}, judge=chat.describe(), transcript=transcript)
     )
 
 
-def main(folder: str, url: str, n: str, timeout: str) -> int:
+def main(folder: str, url: str, n: str, timeout: str, *batch: str) -> int:
+    policy = replace(POLICY, timeout=float(timeout))
     try:
-        judge_all(Path(folder), url, int(n), replace(POLICY, timeout=float(timeout)))
+        judge_all(Path(folder), url, int(n), policy, batch=bool(batch))
     except LmmsaeEvalError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from lmmsae_eval.harness.budget import Price
 from lmmsae_eval.harness.forecast import Forecast, Wanted, forecast
-from lmmsae_eval.harness.rundir import Run, load_run
+from lmmsae_eval.harness.rundir import JUDGE, Run, load_run
 from lmmsae_eval.harness.runner import Plan, execute
 from lmmsae_eval.harness.task import Outcome
+from lmmsae_eval.harness.writing import encode_line, replace_bytes
 
 CONFIG: dict[str, Any] = {"tasks": ["toy/mean"], "model": "m", "saes": [], "layers": [2]}
 Make = Callable[..., Plan]
@@ -138,3 +139,21 @@ def test_an_older_run_that_kept_no_seconds_by_task_tells_the_rest(tell: Tell, st
     (task,) = tell(edited(stored, timing={"seconds": 99.0})).tasks
 
     assert (task.samples, task.seconds) == (10, None)
+
+
+def test_replies_that_are_kept_need_no_call_but_the_one_that_shows_who_answers(
+    tell: Tell, stored: Run
+) -> None:
+    names = [line["id"] for line in stored.lines("toy/mean")]
+    entry = {"role": "judge", "error": None}
+    asked = [{**entry, "key": name} for name in (*names, f"{names[0]}#1")]
+    replace_bytes(stored.path / JUDGE, b"".join(map(encode_line, asked)))
+    heard = set(names[:5]) | {f"{names[0]}#1"}
+
+    def told(**more: Any) -> Any:
+        return tell(stored, asks_judge=True, **more).tasks[0]
+
+    assert (told().judge_calls, told().kept_replies) == (8, 0)
+    some = told(kept=lambda entry: entry["key"] in heard)
+    assert (some.judge_calls, some.kept_replies) == (4, 4)
+    assert told(kept=lambda entry: False).judge_calls == 8

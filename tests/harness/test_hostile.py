@@ -4,7 +4,6 @@ scored from a reply that isn't its own."""
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import random
 import re
@@ -197,19 +196,6 @@ def hostile() -> Iterator[Any]:
     for server in opened:
         server.shutdown()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def script() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("judged_run", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    # A run is known by its task's source, which is looked up by the module's name.
-    sys.modules["judged_run"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["judged_run"]
 
 
 def check(run: Run, script: ModuleType) -> None:

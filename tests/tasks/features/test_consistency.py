@@ -33,9 +33,20 @@ class Chat:
     ) -> None:
         self.answer, self.breaks_on = answer, breaks_on
         self.asked: list[tuple[str, list[Any], str]] = []
+        self.fresh: list[str] = []
 
-    def ask(self, system: str, parts: Sequence[Any], key: str, form: Form | None = None) -> Reply:
+    def ask(
+        self,
+        system: str,
+        parts: Sequence[Any],
+        key: str,
+        form: Form | None = None,
+        *,
+        fresh: bool = False,
+    ) -> Reply:
         assert form is not None
+        if fresh:
+            self.fresh.append(key)
         self.asked.append((system, list(parts), key))
         if self.breaks_on and key.endswith(self.breaks_on):
             raise ChatError("chat did not answer")

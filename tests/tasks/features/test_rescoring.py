@@ -45,7 +45,9 @@ class Chat:
         self.asked: list[tuple[str, list[Any], str]] = []
         self.forms: list[Form] = []
 
-    def ask(self, system: str, parts: Sequence[Any], key: str, form: Form) -> Reply:
+    def ask(
+        self, system: str, parts: Sequence[Any], key: str, form: Form, *, fresh: bool = False
+    ) -> Reply:
         if self.breaks_after is not None and len(self.asked) >= self.breaks_after:
             raise ChatError("chat did not answer")
         self.asked.append((system, list(parts), key))

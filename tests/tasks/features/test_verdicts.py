@@ -88,6 +88,7 @@ def test_a_coin_judge_covers_0() -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("n", [100, 300])
 def test_a_coin_judge_covers_0_in_93_to_97_percent_of_2000_draws(n: int) -> None:
     rng = np.random.default_rng(n)
