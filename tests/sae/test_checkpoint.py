@@ -75,7 +75,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_files(
     kept_in_memory: bool,
 ) -> None:
     if not kept_in_memory:
-        monkeypatch.setattr("lmmsae_eval.sae.train.KEEP_BYTES", 0)
+        monkeypatch.setattr("lmmsae_eval.sae.supply.KEEP_BYTES", 0)
     for at in (0, 3, 1, 11, 30):  # each counted from where the last one stopped
         kill_after(at)
         if at == 30:
