@@ -79,7 +79,7 @@ class BatchTopK(TopKFamily):
         places, values = (torch.cat(tensors) for tensors in zip(*found, strict=True))
         return self.by_token(values, places, n_tokens)
 
-    def cut(self, values: Tensor, wanted: int, ranks: Ranks) -> Tensor | None:
+    def cut_of(self, values: Tensor, wanted: int, ranks: Ranks) -> Tensor | None:
         """The `wanted`-th largest of the positive `values` of all `ranks`, which have the other
         tokens, or the smallest where there are fewer; None without any.
 

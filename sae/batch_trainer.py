@@ -58,7 +58,7 @@ class BatchTopKTrainer(FamilyTrainer[BatchTopK]):
         sae = self.sae
         wanted = sae.k * whole.n_tokens
         parts = (pre for piece in pieces for pre in sae.dense_parts(piece))
-        cut = sae.cut(sae.largest(parts, wanted)[0], wanted, ranks)
+        cut = sae.cut_of(sae.largest(parts, wanted)[0], wanted, ranks)
         if cut is None:  # nothing fires
             cut = sae.threshold.new_tensor(torch.inf)
         else:

@@ -60,4 +60,6 @@ def _load(name: str, revision: str | None, split: str) -> Any:
         return load_dataset(name, revision=revision, split=split)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"can't load the data set {name}: {reason}") from error
+        raise UsageError(
+            f"can't load the data set {name}: {reason}; check name, revision, split and network"
+        ) from error

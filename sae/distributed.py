@@ -87,9 +87,49 @@ def joined() -> Iterator[Ranks]:
         distributed.destroy_process_group()
 
 
-def owned(hookpoints: Sequence[Hookpoint], ranks: Ranks) -> list[Hookpoint]:
-    """The layers of this rank, when layers are shared out."""
-    return list(hookpoints[ranks.rank :: ranks.world])
+@dataclass(frozen=True)
+class Work:
+    """What this process does of a training of `hookpoints`."""
+
+    hookpoints: list[Hookpoint]
+    ranks: Ranks
+    how: Distribute
+
+    @property
+    def mine(self) -> list[Hookpoint]:
+        """Those whose SAEs this process trains, or trains together with others."""
+        if self.how != "layers":
+            return self.hookpoints
+        return self.hookpoints[self.ranks.rank :: self.ranks.world]
+
+    @property
+    def together(self) -> Ranks:
+        """Who learns the same latents from other tokens."""
+        return self.ranks if self.how == "data" else ALONE
+
+    @property
+    def shards(self) -> Ranks:
+        """Who has other latents of the same SAEs."""
+        return self.ranks if self.how == "latents" else ALONE
+
+    @property
+    def all_tokens(self) -> bool:
+        """Whether every process sees every token."""
+        return self.how != "data"
+
+    @property
+    def first(self) -> bool:
+        return self.ranks.rank == 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the SAEs that are `mine`."""
+        return self.first or self.how == "layers"
+
+
+def work_of(hookpoints: Sequence[Hookpoint], ranks: Ranks, how: Distribute) -> Work:
+    """A process alone shares nothing out, whatever was asked for."""
+    return Work(list(dict.fromkeys(hookpoints)), ranks, how if ranks.world > 1 else "data")
 
 
 def exchanged(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from ..errors import UnknownNameError, UsageError
 from .tokens import TokenSet
@@ -53,6 +53,25 @@ class Recipe:
     dead_after: int = 100_000
     """Tokens without firing that make a latent dead."""
     seed: int = 0
+
+
+class Choices(TypedDict, total=False):
+    """What a caller may choose of a `Recipe` instead of the preset's; None keeps that."""
+
+    architecture: Architecture | None
+    n_latents: int | None
+    k: int | None
+    prefixes: Sequence[int] | None
+    penalty: float | None
+    tokens: TokenSet | None
+    steps: int | None
+    n_tokens: int | None
+    """How many tokens each SAE sees, in place of `steps`."""
+    batch_tokens: int | None
+    accumulate: int | None
+    lr: float | Literal["published"] | None
+    adam: Adam | None
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -107,22 +126,19 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     return recipe.lr * min(1.0, rise, fall)
 
 
-def recipe_for(
-    preset: str,
-    *,
-    steps: int | None = None,
-    n_tokens: int | None = None,
-    lr: float | Literal["published"] | None = None,
-    **chosen: Any,
-) -> Recipe:
-    """A preset with what was chosen instead; None keeps the preset's. `chosen` are fields of
-    `Recipe`. Raises `UsageError` for an unknown preset and for impossible numbers.
+def recipe_for(preset: str, **chosen: Unpack[Choices]) -> Recipe:
+    """A preset with what was chosen instead. Raises `UsageError` for an unknown preset and for
+    impossible numbers.
     """
     if preset not in PRESETS:
         raise UnknownNameError("preset", preset, PRESETS)
     base = PRESETS[preset]
-    recipe = replace(base.recipe, **{k: v for k, v in chosen.items() if v is not None})
-    n_tokens = base.n_tokens if n_tokens is None else n_tokens
+    named: dict[str, Any] = {name: v for name, v in chosen.items() if v is not None}
+    steps, lr = named.pop("steps", None), named.pop("lr", None)
+    n_tokens = named.pop("n_tokens", base.n_tokens)
+    if "prefixes" in named:
+        named["prefixes"] = tuple(named["prefixes"])
+    recipe = replace(base.recipe, **named)
     _check(recipe, n_tokens, 1 if steps is None else steps)
     recipe = replace(recipe, steps=steps or math.ceil(n_tokens / recipe.batch_tokens))
     if base.published:

@@ -104,17 +104,17 @@ class BatchTopKShard(Shard, BatchTopK):
     """Some latents of a BatchTopK. Of latents that tie at the last place all fire."""
 
     architecture = "batch_topk_shard"
-    kind = BatchTopK
+    kind: ClassVar[type[SAE]] = BatchTopK
 
     def select(self, parts: Iterable[Tensor], n_tokens: int, k: int) -> Latents:
         values, places = self.largest(parts, k * n_tokens)
-        cut = self.cut(values, k * n_tokens, ALONE)
+        cut = self.cut_of(values, k * n_tokens, ALONE)
         fires = values >= (torch.inf if cut is None else cut)
         return self.by_token(values[fires], places[fires], n_tokens)
 
-    def cut(self, values: Tensor, wanted: int, ranks: Ranks) -> Tensor | None:
+    def cut_of(self, values: Tensor, wanted: int, ranks: Ranks) -> Tensor | None:
         """`ranks` have no other tokens here; those that count have the other latents."""
-        return super().cut(values, wanted, self.ranks)
+        return super().cut_of(values, wanted, self.ranks)
 
     def smallest(self, fired: Latents) -> Tensor:
         mine = super().smallest(fired)
@@ -165,9 +165,7 @@ def latents_of_each(architecture: str, n_latents: int, k: int, world: int) -> in
             f"multiple of {world}"
         )
     if k > share:
-        raise UsageError(
-            f"k is {k} but each of {world} processes has {share} latents; start fewer"
-        )
+        raise UsageError(f"k is {k} but each of {world} processes has {share} latents; start fewer")
     return share
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from ...errors import UnknownNameError, UsageError
@@ -14,8 +15,9 @@ WRITTEN = {family.name: family.write for family in FAMILIES if family.write}
 def convert(ref: str | Path, out: Path, to: str) -> list[Path]:
     """Write every SAE at `ref` into `out` in the layout of family `to`, and return the places.
 
-    `reconstruct(x)` stays the same. Raises `UsageError` for an SAE that the layout can't express
-    and an `out` that isn't empty.
+    `reconstruct(x)` stays the same. All is written, or nothing: a disk that was full can be freed
+    and the same command typed again. Raises `UsageError` for an SAE that the layout can't express
+    and an `out` that isn't empty, `IncompleteError` for a full disk.
     """
     if to not in WRITTEN:
         raise UnknownNameError("format", to, WRITTEN)
@@ -27,4 +29,11 @@ def convert(ref: str | Path, out: Path, to: str) -> list[Path]:
     with told_in_one_line(out):
         if out.exists() and (out.is_file() or any(out.iterdir())):
             raise UsageError(f"{out} is not empty; choose a new folder, or remove it first")
-    return WRITTEN[to](saes, out)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        places = WRITTEN[to](saes, partial)
+        with told_in_one_line(out):
+            partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return [out / place.relative_to(partial) for place in places]

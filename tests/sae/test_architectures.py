@@ -232,6 +232,43 @@ def test_a_gated_sae_is_the_papers_formula_and_its_gates_do_not_move_the_decoder
     torch.testing.assert_close(found.W_dec, values.T @ upstream)
 
 
+def written_out(sae: SAE, x: Tensor, penalty: float) -> Tensor:
+    """The loss of `jump_relu` and `gated`, in one dense piece, as their docstrings have it."""
+    raw = (x - sae.b_dec) @ sae.W_enc.T
+    if isinstance(sae, JumpReLU):
+        values = (raw + sae.b_enc) * (raw + sae.b_enc > sae.threshold)
+        l0 = (values > 0).sum() / len(x)
+        error = values @ sae.W_dec + sae.b_dec - x
+        return error.pow(2).sum() / variance(x) + penalty * (l0 / sae.k - 1) ** 2
+    assert isinstance(sae, Gated)
+    gate = raw + sae.b_enc
+    values = (gate > 0) * torch.relu(sae.r_mag.exp() * raw + sae.b_mag)
+    l0 = (values > 0).sum() / len(x)
+    error = values @ sae.W_dec + sae.b_dec - x
+    alone = gate.relu() @ sae.W_dec.detach() + sae.b_dec.detach() - x
+    l1 = gate.relu().sum() / (variance(x) * len(x)).sqrt()
+    fvus = (error.pow(2).sum() + alone.pow(2).sum()) / variance(x)
+    return fvus + penalty * (l0 / sae.k) ** 2 * l1
+
+
+@pytest.mark.parametrize("at_a_time", [7, 100])
+@pytest.mark.parametrize("name", ["jump_relu", "gated"])
+def test_gradients_in_parts_are_those_of_the_loss_written_out(
+    name: str, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But the threshold's, which no autograd knows."""
+    monkeypatch.setattr(sae_module, "_DENSE_VALUES", at_a_time * N)
+    sae, x = sae_of(name), 2 * torch.randn(40, D, dtype=torch.float64)
+    ours = trainer_for(sae, 1e-3, 10**9, penalty=0.7).gradients(x)[1]
+    leaves: Any = {key: t.clone().requires_grad_() for key, t in sae.named_tensors.items()}
+    loss = written_out(replace(sae, **leaves), x, 0.7)
+    told = [leaf for key, leaf in leaves.items() if key != "threshold"]
+    torch.testing.assert_close(ours.loss, loss.detach())
+    for mine, twin in zip(ours.of_parameters(), torch.autograd.grad(loss, told), strict=False):
+        assert (mine - twin).norm() <= 1e-10 * twin.norm()
+        assert twin.any()
+
+
 @pytest.mark.parametrize("name", ["jump_relu", "gated"])
 def test_an_auxiliary_loss_that_an_architecture_lacks_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="TopK family"):

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from lmmsae_eval.errors import IncompleteError, UsageError
+from lmmsae_eval.sae.architectures import ARCHITECTURES
 from lmmsae_eval.sae.formats import load_sae
 from lmmsae_eval.sae.lmm import Prompt
 from lmmsae_eval.sae.train import train
@@ -75,7 +76,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_files(
     kept_in_memory: bool,
 ) -> None:
     if not kept_in_memory:
-        monkeypatch.setattr("lmmsae_eval.sae.train.KEEP_BYTES", 0)
+        monkeypatch.setattr("lmmsae_eval.sae.supply.KEEP_BYTES", 0)
     for at in (0, 3, 1, 11, 30):  # each counted from where the last one stopped
         kill_after(at)
         if at == 30:
@@ -136,15 +137,18 @@ def test_killed_an_sae_with_thresholds_goes_on_to_the_same_files(name: str, tmp_
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_killed_five_times_at_random_it_goes_on_to_the_same_files(
-    uninterrupted: dict[str, bytes], tmp_path: Path, seed: int
+    tmp_path: Path, name: str, seed: int
 ) -> None:
+    toy.toy_train(tmp_path / "whole", architecture=name)
+    uninterrupted = files_of(tmp_path / "whole")
     rng = random.Random(seed)
     out = tmp_path / "out"
     kills = 0
     while kills < 5:
-        pause = str(rng.choice([0.0, 0.002, 0.01]))
-        command = [sys.executable, str(SCRIPT), str(out), "--every", "1", "--pause", pause]
+        options = ("--architecture", name, "--pause", str(rng.choice([0.0, 0.002, 0.01])))
+        command = [sys.executable, str(SCRIPT), str(out), "--every", "1", *options]
         with subprocess.Popen(command, stdout=-3, stderr=-3) as training:
             while training.poll() is None and not (out / "config.json").exists():
                 time.sleep(0.005)
@@ -154,7 +158,7 @@ def test_killed_five_times_at_random_it_goes_on_to_the_same_files(
         if training.returncode == 0:  # it was faster
             assert files_of(out) == uninterrupted
             shutil.rmtree(out)
-    toy.toy_train(out, checkpoint_every=1)
+    toy.toy_train(out, checkpoint_every=1, architecture=name)
     assert files_of(out) == uninterrupted
 
 

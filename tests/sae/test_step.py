@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmmsae_eval.sae import sae as sae_module
+from lmmsae_eval.sae.architectures import trainer_for
 from lmmsae_eval.sae.batch_topk import BatchTopK
 from lmmsae_eval.sae.family import TopKFamily
 from lmmsae_eval.sae.matryoshka import MatryoshkaBatchTopK
@@ -144,16 +145,20 @@ def test_gradients_equal_the_twin_for_any_sizes(k: int, k_aux: int, n_dead: int,
     assert_equal_to_the_twin(sae, tokens(torch.float64, seed + 1), dead, AuxK(0.5, k_aux))
 
 
-def half_dead_sae() -> tuple[TopK, Tensor]:
+FAMILY = pytest.mark.parametrize("kind", [TopK, BatchTopK, MatryoshkaBatchTopK])
+
+
+def half_dead_sae(kind: type[TopKFamily] = TopK) -> tuple[TopKFamily, Tensor]:
     """Latents 3, 4, 5 never fire though their decoder rows are just what is lacking."""
     rows = torch.eye(6)
     bias = torch.tensor([0.0, 0.0, 0.0, -5.0, -5.0, -5.0])
-    sae = TopK(rows.clone(), bias, rows.clone(), torch.zeros(6), k=1)
-    return sae, torch.eye(6).repeat(15, 1)
+    own = kind._at_start(rows)
+    return kind(rows.clone(), bias, rows.clone(), torch.zeros(6), 1, **own), rows.repeat(15, 1)
 
 
-def test_auxk_pulls_the_encoder_of_a_dead_latent_towards_the_error() -> None:
-    sae, x = half_dead_sae()
+@FAMILY
+def test_auxk_pulls_the_encoder_of_a_dead_latent_towards_the_error(kind: type[TopKFamily]) -> None:
+    sae, x = half_dead_sae(kind)
     dead, auxk = torch.arange(6) >= 3, AuxK(1.0, 3)
     without = gradients(sae, x, forward(sae, x))
     found = gradients(sae, x, forward(sae, x, dead, auxk), auxk)
@@ -163,13 +168,13 @@ def test_auxk_pulls_the_encoder_of_a_dead_latent_towards_the_error() -> None:
     assert (found.W_enc.diagonal()[3:] < 0).all()
 
 
-def test_dead_latents_come_back_with_auxk_and_only_with_it() -> None:
+@FAMILY
+def test_dead_latents_come_back_with_auxk_and_only_with_it(kind: type[TopKFamily]) -> None:
     def fired_after_training(auxk: AuxK | None) -> set[int]:
-        sae, x = half_dead_sae()
-        trainer = TopKTrainer(sae, 0.05, auxk, dead_after=90)
+        sae, x = half_dead_sae(kind)
+        trainer = trainer_for(sae, 0.05, 90, auxk)
         for _ in range(300):
-            trainer.step(x, 0.05)
-        latents = sae.encode(x)
+            latents = trainer.step(x, 0.05).latents
         return set(latents.indices[latents.values > 0].tolist()) & {3, 4, 5}
 
     # One of the six directions is b_dec's to explain.
@@ -218,7 +223,7 @@ def test_a_batch_of_equal_tokens_does_not_blow_up() -> None:
 
 def test_a_latent_is_dead_after_so_many_tokens_without_firing_and_alive_when_it_fires() -> None:
     sae, x = half_dead_sae()
-    trainer = TopKTrainer(sae, 0.0, None, dead_after=150)
+    trainer = trainer_for(sae, 0.0, 150)
     trainer.step(x, 0.0)
     assert not trainer.dead.any()
     trainer.step(x, 0.0)
