@@ -133,13 +133,13 @@ def _activity(lmm: LMM, batch: Batch, trained: TrainedSae) -> tuple[Tensor, Tens
     """Whether each latent fires on each prompt, how strongly, and on how many tokens of all."""
     import torch
 
+    from ...sae.encoding import encode_at
     from ...sae.residual import capture
     from ...sae.tokens import token_mask
 
     residual = capture(lmm, batch, [trained.hookpoint])[trained.hookpoint]
-    latents = trained.sae.encode(residual)
-    inside = token_mask(batch.kinds, "all").to(latents.values.device)[..., None]
-    values = (latents.values * inside).cpu().float().flatten(1)
+    latents = encode_at(trained.sae, residual, token_mask(batch.kinds, "all"))
+    values = latents.values.cpu().float().flatten(1)
     places = latents.indices.cpu().long().flatten(1)
     shape = (len(batch), trained.sae.n_latents)
     strength = torch.zeros(shape).scatter_add_(1, places, values)
