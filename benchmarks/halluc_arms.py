@@ -13,7 +13,7 @@ from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.sae.topk import TopK
 from lmmsae_eval.tasks.hallucination.arms import Asked, Edit, Plan, standard_hooks
 from lmmsae_eval.tasks.hallucination.asking import Asker
-from lmmsae_eval.tasks.hallucination.dev import chunks
+from lmmsae_eval.tasks.hallucination.memory import CHUNK
 from lmmsae_eval.tasks.hallucination.questions import read_questions
 
 ARMS = ("untouched", "reconstruction", "main", "random_00")
@@ -33,7 +33,8 @@ def main() -> None:
     plan = Plan({}, Edit((1, 2, 3), 0.0), tuple(range(2048)))
     asker = Asker(lmm, questions)
     seconds = dict.fromkeys(ARMS, 0.0)
-    for chunk in chunks(asked):
+    for begin in range(0, len(asked), CHUNK):
+        chunk = asked[begin : begin + CHUNK]
         for arm in ARMS:
             start = time.process_time()
             if arm == "untouched":

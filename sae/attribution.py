@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .encoding import encode_at
 from .lmm import LMM, Batch, Hook, Hookpoint, TokenKind
 from .residual import yes_no
 from .sae import SAE
@@ -104,7 +105,7 @@ def explained(
     """
     x, gradient = (tensor.detach().to(sae.W_dec) for tensor in (stream, gradient))
     inside = token_mask(batch.kinds, "all").to(x.device)
-    latents = sae.encode(x)
+    latents = encode_at(sae, x, inside)
     slopes = row_dots(sae.W_dec, latents.indices, gradient) * inside[..., None]
     # A slot that is not used may hold any index.
     slopes = torch.where(latents.values != 0, slopes, 0.0)

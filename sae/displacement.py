@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .lmm import Batch, Hook
-from .steering import Edit, present_values
+from .steering import Edit
 from .tokens import token_mask
 
 
@@ -35,11 +35,8 @@ def swapped_decoder(real: Edit, rows: Tensor) -> Hook:
     """
 
     def hook(x: Tensor, batch: Batch) -> Tensor:
-        latents = real.latents.to(x.device).expand(x.shape[0], -1)
-        change = real.change(present_values(real.sae.encode(x), latents))
-        change = torch.where((latents >= 0)[:, None], change, 0.0)
         others = real.sae.W_dec[rows.to(x.device).expand(x.shape[0], -1)]
-        along = normalize((change @ others).to(x.dtype), dim=-1)
+        along = normalize(real.along(others, x, batch), dim=-1)
         controlled: Tensor = real.base(x, batch) + _distance(real, x, batch) * along
         return controlled
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -109,10 +110,18 @@ class TransformersLMM:
         views = _StepViews(batch)
         inputs = {k: v for k, v in batch.inputs.items() if k != "position_ids"}
         with torch.no_grad(), hooked(self._blocks, hooks or {}, views.of):
-            tokens = self.model.generate(**inputs, max_new_tokens=max_new_tokens, **_GREEDY)
+            tokens = self.model.generate(**inputs, generation_config=self._greedy(max_new_tokens))
         answers = tokens[:, batch.kinds.shape[1] :]
         texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def _greedy(self, max_new_tokens: int) -> Any:
+        """The checkpoint's generation config without sampling and beams. It is handed over, since
+        a model that wraps its language model (InstructBLIP) asks that one's own config.
+        """
+        config = deepcopy(self.model.generation_config)
+        config.update(max_new_tokens=max_new_tokens, **_GREEDY)
+        return config
 
     def attach(self, hooks: Mapping[Hookpoint, Hook]) -> Callable[[], None]:
         """Hooks that act on whoever calls the model, other libraries too, until the returned

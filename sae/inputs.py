@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ImageView = Literal["all", "base", "tile", "squash"]
 """Which image tokens count as such: every one that has a place; the base grid's; the tiles'. With
 `squash` the picture is squashed to the base grid's square first, as in the paper, and tiles don't
-count either.
+count either; where no token has a place, all count.
 """
 
 # What a processor returns beside the model's own inputs although the model takes it.
@@ -162,6 +162,8 @@ class Inputs:
     def _chosen(self, tokens: Placed) -> Placed:
         """Tokens of the views that don't count are as those without a place: separators."""
         if self.view == "all" or not len(tokens):
+            return tokens
+        if self.view == "squash" and bool((tokens.kinds == TokenKind.QUERY).all()):
             return tokens
         counts = TokenKind.TILE if self.view == "tile" else TokenKind.IMAGE
         kept = tokens.kinds == counts

@@ -78,9 +78,10 @@ def integrate(
 
 def _latents_part(sae: SAE, stream: Tensor, batch: Batch) -> Tensor:
     """dec(z) without its bias, where an SAE edits."""
-    inside = token_mask(batch.kinds, "all").to(stream.device)[..., None]
-    decoded = (sae.reconstruct(stream) - sae.b_dec).to(stream.dtype)
-    return torch.where(inside, decoded, 0.0)
+    inside = token_mask(batch.kinds, "all").to(stream.device)
+    part = torch.zeros_like(stream)
+    part[inside] = (sae.reconstruct(stream[inside]) - sae.b_dec).to(stream.dtype)
+    return part
 
 
 def _fixed(stream: Tensor) -> Hook:

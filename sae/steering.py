@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .encoding import encode_at, reconstruct_at
 from .lmm import Batch, Hook, TokenKind
 from .sae import SAE, Latents
 from .tokens import Span, TokenSet, token_mask
@@ -20,9 +21,9 @@ def reconstruct(sae: SAE, error: bool) -> Hook:
     """x := dec(enc(x)); with `error`, x := dec(z) + (x - dec(z)), which changes nothing."""
 
     def hook(x: Tensor, batch: Batch) -> Tensor:
-        decoded = sae.reconstruct(x).to(x.dtype)
-        new = decoded + (x - decoded) if error else decoded
-        return torch.where(_edited(batch, "all", x), new, x)
+        inside = token_mask(batch.kinds, "all").to(x.device)
+        new = reconstruct_at(sae, x, inside)
+        return torch.where(inside[..., None], new + (x - new), x) if error else new
 
     return hook
 
@@ -54,11 +55,22 @@ class Edit:
         """dec(z') - dec(z), 0 at tokens that are not edited: `(batch, tokens, d_model)`. `encoded`
         is the SAE's z of x, where it is known already.
         """
-        latents = self.latents.to(x.device).expand(x.shape[0], -1)
-        change = self.change(present_values(encoded or self.sae.encode(x), latents))
+        return self.along(self.sae.W_dec[self._latents(x).clamp_min(0)], x, batch, encoded)
+
+    def along(
+        self, rows: Tensor, x: Tensor, batch: Batch, encoded: Latents | None = None
+    ) -> Tensor:
+        """`delta` with `rows` `(batch, m, d_model)` in place of the latents' decoder rows."""
+        latents = self._latents(x)
+        inside = token_mask(batch.kinds, self.tokens).to(x.device)
+        present = encoded or encode_at(self.sae, x, inside)
+        change = self.change(present_values(present, latents))
         change = torch.where((latents >= 0)[:, None], change, 0.0)
-        moved = (change @ self.sae.W_dec[latents.clamp_min(0)]).to(x.dtype)
-        return torch.where(_edited(batch, self.tokens, x), moved, 0.0)
+        return torch.where(inside[..., None], (change @ rows).to(x.dtype), 0.0)
+
+    def _latents(self, x: Tensor) -> Tensor:
+        """`(batch, m)`."""
+        return self.latents.to(x.device).expand(x.shape[0], -1)
 
 
 def steer(
@@ -120,7 +132,8 @@ def together(*edits: Edit) -> Hook:
 
     def hook(x: Tensor, batch: Batch) -> Tensor:
         saes = {id(edit.sae): edit.sae for edit in edits}
-        encoded = {key: sae.encode(x) for key, sae in saes.items()}
+        inside = torch.stack([token_mask(batch.kinds, edit.tokens) for edit in edits]).any(0)
+        encoded = {key: encode_at(sae, x, inside) for key, sae in saes.items()}
         moved = [edit.delta(x, batch, encoded[id(edit.sae)]) for edit in edits]
         return first.base(x, batch) + torch.stack(moved).sum(0)
 
@@ -183,7 +196,3 @@ def present_values(latents: Latents, wanted: Tensor) -> Tensor:
 def _per_latent(amount: float | Tensor) -> float | Tensor:
     """Ready to meet values of shape `(batch, tokens, m)`."""
     return amount[..., None, :] if isinstance(amount, Tensor) else amount
-
-
-def _edited(batch: Batch, tokens: TokenSet | Span, x: Tensor) -> Tensor:
-    return token_mask(batch.kinds, tokens).to(x.device)[..., None]

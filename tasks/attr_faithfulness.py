@@ -30,6 +30,7 @@ from .attribution.options import Options
 from .attribution.scores import LEAST_EFFECT
 from .features.tables import mean_rows
 from .hallucination.asking import Asker
+from .hallucination.memory import Memory
 from .hallucination.questions import Question, read_questions
 from .subject import Subject
 
@@ -160,10 +161,11 @@ class AttrFaithfulness(Task[Subject]):
                         yield _sample(_Ask(arm, trained, question, other))
 
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> list[Outcome]:
-        asker = Asker(context.subject.lmm, context.subject.test_questions)
+        asker = _asker(context)
         outcomes: dict[str, Outcome] = {}
         for group in _groups(samples):
-            outcomes |= _measured(group, asker, context)
+            for part in asker.memory.over(group, lambda some: _measured(some, asker, context)):
+                outcomes |= part
         return [outcomes[sample.id] for sample in samples]
 
     def aggregate(self, lines: Sequence[Line]) -> list[MetricRow]:
@@ -204,6 +206,16 @@ def one_per_family(questions: Sequence[Question], n: int, seed: int) -> list[Que
     return [min(families[family], key=lambda q: rank(q.id)) for family in chosen]
 
 
+def _asker(context: Context[Subject]) -> Asker:
+    """The same one for the whole run: how many questions fit is learnt once."""
+    lmm, questions = context.subject.lmm, context.subject.test_questions
+    key = {"model": lmm.identity, "questions": questions.revision}
+    memory = Memory(context.progress)
+    return context.artefacts.get(
+        "attribution-asker", key, lambda: Asker(lmm, questions, memory=memory)
+    )
+
+
 def _sample(ask: _Ask) -> Sample:
     where = ask.trained.hookpoint.name
     return Sample(
@@ -216,19 +228,21 @@ def _sample(ask: _Ask) -> Sample:
     )
 
 
-def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples of one SAE."""
-    groups: dict[tuple[str | None, str | None], list[Sample]] = {}
+def _groups(samples: Sequence[Sample]) -> list[list[list[Sample]]]:
+    """By SAE, and within it by question."""
+    groups: dict[tuple[str | None, str | None], dict[str, list[Sample]]] = {}
     for sample in samples:
-        groups.setdefault((sample.sae, sample.hookpoint), []).append(sample)
-    return list(groups.values())
+        of_sae = groups.setdefault((sample.sae, sample.hookpoint), {})
+        of_sae.setdefault(sample.payload.question.id, []).append(sample)
+    return [list(of_sae.values()) for of_sae in groups.values()]
 
 
 def _measured(
-    group: Sequence[Sample], asker: Asker, context: Context[Subject]
+    by_question: Sequence[Sequence[Sample]], asker: Asker, context: Context[Subject]
 ) -> dict[str, Outcome]:
     from .attribution.clean import Clean
 
+    group = [sample for samples in by_question for sample in samples]
     asks: list[_Ask] = [sample.payload for sample in group]
     others = {ask.question.id: ask.other for ask in asks}
     questions = list({ask.question.id: ask.question for ask in asks}.values())

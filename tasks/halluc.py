@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..harness.registry import register_task
@@ -87,7 +88,8 @@ class Halluc(Task[Subject]):
         bench = Bench.of(context)
         outcomes: dict[str, Outcome] = {}
         for group in _groups(samples):
-            outcomes |= _group_outcomes(bench, group)
+            for part in bench.asker.memory.over(group, partial(_group_outcomes, bench)):
+                outcomes |= part
         return [outcomes[sample.id] for sample in samples]
 
     def aggregate(self, lines: Sequence[Line]) -> list[MetricRow]:

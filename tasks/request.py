@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from ..harness.registry import TASKS
+from ..harness.registry import TASKS, TESTBEDS
 from ..harness.task import Task
 from .needs import check_needs, may_ask_judge
 
@@ -20,6 +20,9 @@ Layer = str | int
 
 DEFAULT_WORLD = "testbed"
 """Where images and questions come from when the model brings none of its own."""
+SQUASH = "squash"
+_SQUASHING = ("paper", "released")
+"""Protocols under which a model sees every picture as the paper's did: squashed, tiles left out."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Request:
         """From what `run` takes: one or several, paths or their names, None where not given."""
         several = [] if saes is None else _listed(saes)
         given = {n: _KINDS.get(n, _same)(v) for n, v in others.items() if v is not None}
-        return cls(_listed(tasks), several, list(layers or ()), **given)
+        request = cls(_listed(tasks), several, list(layers or ()), **given)
+        return replace(request, loading=_loading_under(request))
 
     def document(self) -> dict[str, Any]:
         """For `run.json`'s `config`."""
@@ -116,6 +120,21 @@ def chosen_tasks(request: Request) -> list[Task[Any]]:
 def needs_judge(request: Request, tasks: Sequence[Task[Any]]) -> bool:
     """Whether a judge was named, and some task may ask it."""
     return request.judge is not None and any(map(may_ask_judge, tasks))
+
+
+def _loading_under(request: Request) -> Mapping[str, Any]:
+    """The paper's protocols fix which image tokens are read. An embedded model is loaded as it is:
+    its provider's pictures are its own.
+    """
+    if request.protocol not in _SQUASHING or request.model in TESTBEDS.names():
+        return request.loading
+    chosen = request.loading.get("image_tokens", SQUASH)
+    if chosen != SQUASH:
+        raise UsageError(
+            f"protocol {request.protocol!r} squashes pictures to the base grid, as the paper does; "
+            f"leave out --image-tokens {chosen}, or take protocol strict"
+        )
+    return {**request.loading, "image_tokens": SQUASH}
 
 
 def _listed(value: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -125,6 +127,13 @@ def tiny_lmm(tiny_lmm_folder: Path) -> LMM:
     from lmmsae_eval.sae.load import load_lmm
 
     return load_lmm(tiny_lmm_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_families() -> Any:
+    """Small random models of every family, see `sae/tiny_families.py`."""
+    script = Path(__file__).parent / "sae" / "tiny_families.py"
+    return SimpleNamespace(**runpy.run_path(str(script)))
 
 
 @dataclass(frozen=True, slots=True)

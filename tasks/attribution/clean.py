@@ -27,13 +27,13 @@ class Clean:
 
     @classmethod
     def of(cls, lmm: LMM, batch: Batch, trained: TrainedSae) -> Clean:
+        from ...sae.encoding import encode_at
         from ...sae.residual import capture
         from ...sae.tokens import token_mask
 
         stream = capture(lmm, batch, [trained.hookpoint])[trained.hookpoint]
-        latents = trained.sae.encode(stream)
-        inside = token_mask(batch.kinds, "all").to(stream.device)[..., None]
-        return cls(lmm, batch, trained, stream, latents._replace(values=latents.values * inside))
+        latents = encode_at(trained.sae, stream, token_mask(batch.kinds, "all"))
+        return cls(lmm, batch, trained, stream, latents)
 
     def summed(self, values: Tensor) -> Tensor:
         """Numbers of each slot `(batch, tokens, k)`, summed by latent: `(batch, n_latents)`."""

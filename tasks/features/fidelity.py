@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...sae.encoding import encode_at
 from ...sae.residual import capture
 from ...sae.tokens import TokenSet, token_mask
 from ..hallucination.benchmark import NO, YES
@@ -83,7 +84,7 @@ class Fidelity:
     ) -> list[Loss]:
         mask = token_mask(batch.kinds, kind).to(x.device)
         mean = self._means[hookpoint.name, kind].to(x)
-        new, active = _stand_in(sae, x, mean)
+        new, active = _stand_in(sae, x, mean, mask)
         swap = self._answers(batch, truth, {hookpoint: _replaced(new, mask)})
         zero = self._answers(batch, truth, {hookpoint: _replaced(torch.zeros_like(x), mask)})
         return [
@@ -130,11 +131,11 @@ def kind_means(
     return {key: (total / max(counts[key], 1)).cpu() for key, total in sums.items()}
 
 
-def _stand_in(sae: SAE | None, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """What replaces the stream, and `(questions, tokens)` latents that made it."""
+def _stand_in(sae: SAE | None, x: Tensor, mean: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """What replaces the stream `inside`, and `(questions, tokens)` latents that made it."""
     if sae is None:
         return mean.expand_as(x), torch.zeros(x.shape[:-1])
-    latents = sae.encode(x)
+    latents = encode_at(sae, x, inside)
     return sae.decode(latents).to(x), (latents.values > 0).sum(-1)
 
 

@@ -4,7 +4,8 @@
 |---|---|---|---|
 | images | held out, 5 top and 5 of random deciles | the 5 of the explanation | the same |
 | mask | the patches, exactly | the patches, exactly | enlarged in whole numbers: it grows |
-| picture | as it is | as it is | squashed to a square of 336 |
+| the model sees | as `--image-tokens` says | squashed, the base grid alone | the same |
+| scored picture | as it is | as it is | squashed to a square of 336 |
 | SAM | the proposal it rates best | the same | the union of its three |
 | mean | over images that say something | over 5, missing ones 0 | the same |
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...sae.lmm import Batch, Hook, Hookpoint, Prompt
 from .benchmark import NO, YES, parse_answer
+from .memory import Memory
 from .questions import Question, QuestionSet
 
 if TYPE_CHECKING:
@@ -38,18 +38,23 @@ class Reply:
 
 
 class Asker:
-    """Puts questions to one LMM. Prepared batches of the latest questions are kept."""
+    """Puts questions to one LMM. Prepared batches of the latest questions are kept.
+
+    A call asks all its questions at once: `memory.over` says how many that may be.
+    """
 
     def __init__(
         self,
         lmm: LMM,
         questions: QuestionSet,
         wording: Callable[[Question], str] = lambda question: question.text,
+        memory: Memory | None = None,
     ) -> None:
         self.lmm = lmm
+        self.memory = memory or Memory()
         self._image_for = questions.image_for
         self._wording = wording
-        self._prepared: OrderedDict[tuple[str, ...], Batch] = OrderedDict()
+        self._prepared = self.memory.shelf()
         self._untouched: dict[str, Reply] = {}
         self._words = _answer_tokens(lmm)
 

@@ -13,6 +13,7 @@ from .asking import Asker
 from .decoding import Baselines
 from .dense import DenseDirections, dense_directions
 from .dev import working_items
+from .memory import Memory
 from .neutral import Neutral
 from .options import Options
 from .questions import (
@@ -91,14 +92,15 @@ class Bench:
             asked, dev_asked = subject.test_questions, subject.dev_questions
             test, folds = read_questions(asked.records), {}
             dev = [_checked(read_questions(dev_asked.records), test)]
+        memory = Memory(context.progress)
         return cls(
             options=options,
             seed=context.seed,
             test=take_families(test, options.n_test, context.seed),
-            asker=Asker(subject.lmm, asked),
+            asker=Asker(subject.lmm, asked, memory=memory),
             dev=dev,
             _folds=folds,
-            _dev_asker=Asker(subject.lmm, dev_asked),
+            _dev_asker=Asker(subject.lmm, dev_asked, memory=memory),
             _questions=asked,
             _lmm=subject.lmm,
             _key=key,
@@ -151,7 +153,7 @@ class Bench:
     @cached_property
     def neutral(self) -> Neutral:
         """What steering does to a prompt that asks nothing."""
-        return Neutral(self._lmm, self._questions)
+        return Neutral(self._lmm, self._questions, self.asker.memory)
 
     @cached_property
     def why(self) -> Why:

@@ -46,7 +46,8 @@ class Baselines:
     @classmethod
     def of(cls, lmm: LMM, questions: QuestionSet, asker: Asker, seed: int) -> Baselines:
         noisy = _Noisy(questions, seed)
-        return cls(asker, Asker(lmm, questions, prompted), Asker(lmm, noisy))
+        prompting = Asker(lmm, questions, prompted, asker.memory)
+        return cls(asker, prompting, Asker(lmm, noisy, memory=asker.memory))
 
     def replies(self, arm: str, questions: Sequence[Question]) -> list[Reply]:
         """One reply per question; both answer in their first token."""

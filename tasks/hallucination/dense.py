@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from .arms import Edit, Plan, steering_hook
 from .asking import Asker
-from .dev import Item, chunks, signed
+from .dev import Item, signed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ...sae.sae import TrainedSae
+    from .questions import Question
 
 EVERYTHING = "*"
 
@@ -55,13 +56,13 @@ def _mean_streams(asker: Asker, trained: TrainedSae, items: Sequence[Item]) -> T
     from ...sae.residual import capture
     from ...sae.tokens import token_mask
 
-    parts = []
-    for chunk in chunks([item.question for item in items]):
-        batch = asker.batch(chunk)
+    def mean(some: Sequence[Question]) -> Tensor:
+        batch = asker.batch(some)
         x = capture(asker.lmm, batch, [trained.hookpoint])[trained.hookpoint].float()
         mask = token_mask(batch.kinds, "all").to(x.device)[..., None]
-        parts.append(((x * mask).sum(1) / mask.sum(1).clamp_min(1)).cpu())
-    return torch.cat(parts)
+        return ((x * mask).sum(1) / mask.sum(1).clamp_min(1)).cpu()
+
+    return torch.cat([*asker.memory.over([item.question for item in items], mean)])
 
 
 def _difference(means: Tensor, items: Sequence[Item], rows: Sequence[int]) -> Tensor:
@@ -109,12 +110,12 @@ def _margins(
 
     from ...sae.displacement import as_far
 
-    margins: list[float] = []
-    for start in range(0, len(items), 64):
-        questions = [item.question for item in items[start : start + 64]]
+    def ask(some: Sequence[Item]) -> list[float]:
+        questions = [item.question for item in some]
         edits: list[Edit] = [plan.edit(q) for q in questions]
         along = torch.stack([sign * directions[q.topic] for q in questions])
         hook = as_far(steering_hook(trained.sae, edits), along.to(trained.sae.W_dec))
         replies = asker.ask(questions, {trained.hookpoint: hook})
-        margins += [signed(q, r).margin for q, r in zip(questions, replies, strict=True)]
-    return margins
+        return [signed(q, r).margin for q, r in zip(questions, replies, strict=True)]
+
+    return [margin for part in asker.memory.over(items, ask) for margin in part]

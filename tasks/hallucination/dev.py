@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ...sae.lmm import LMM, Batch
     from ...sae.topk import TrainedSae
 
-CHUNK = 64
 _FEWEST = 20
 """Items of a topic, even when there are many topics."""
 
@@ -40,11 +39,14 @@ def working_items(
     """Dev items of the topics with most wrong answers, up to half of them wrong ones."""
     by_topic: dict[str, list[Item]] = {}
     with progress.step("halluc: dev questions", len(dev)) as step:
-        for chunk in chunks(dev):
-            for question, reply in zip(chunk, asker.untouched(chunk), strict=True):
+        asked = asker.memory.over(
+            dev, lambda some: [*zip(some, asker.untouched(some), strict=True)]
+        )
+        for replies in asked:
+            for question, reply in replies:
                 if reply.answer is not None:
                     by_topic.setdefault(question.topic, []).append(signed(question, reply))
-            step.advance(len(chunk))
+            step.advance(len(replies))
     wrong = {topic: sum(item.wrong for item in items) for topic, items in by_topic.items()}
     topics = sorted(
         (t for t in wrong if wrong[t] >= options.min_wrong), key=lambda t: (-wrong[t], t)
@@ -52,10 +54,6 @@ def working_items(
     each = min(options.dev_per_topic, max(_FEWEST, options.n_dev // max(1, len(topics))))
     taken = [item for topic in topics for item in _sample(by_topic[topic], each)]
     return taken[: options.n_dev]
-
-
-def chunks(questions: Sequence[Question], size: int = CHUNK) -> list[Sequence[Question]]:
-    return [questions[start : start + size] for start in range(0, len(questions), size)]
 
 
 def signed(question: Question, reply: Reply) -> Item:
@@ -103,19 +101,20 @@ def gather_evidence(
     """One forward a prompt; with attribution one backward more."""
     import torch
 
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    gains = []
+    def measure(some: Sequence[Question]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        batch = asker.batch(some)
+        gain = _gain(asker.lmm, batch, trained, some) if attribution else None
+        return *_activity(asker.lmm, batch, trained), gain
+
+    parts = []
     what = "attribution" if attribution else "activations"
     questions = [item.question for item in items]
     with progress.step(f"halluc: {what} at {trained.hookpoint.name}", len(items)) as step:
-        for chunk in chunks(questions):
-            batch = asker.batch(chunk)
-            if attribution:
-                gains.append(_gain(asker.lmm, batch, trained, chunk))
-            parts.append(_activity(asker.lmm, batch, trained))
-            step.advance(len(chunk))
-    active, strength, n_tokens = zip(*parts, strict=True)
-    gain = torch.cat(gains) if gains else None
+        for part in asker.memory.over(questions, measure):
+            parts.append(part)
+            step.advance(len(part[0]))
+    active, strength, n_tokens, gains = zip(*parts, strict=True)
+    gain = torch.cat(gains) if attribution else None
     return Evidence(torch.cat(active), torch.cat(strength), torch.stack(n_tokens).sum(0), gain)
 
 
@@ -133,13 +132,13 @@ def _activity(lmm: LMM, batch: Batch, trained: TrainedSae) -> tuple[Tensor, Tens
     """Whether each latent fires on each prompt, how strongly, and on how many tokens of all."""
     import torch
 
+    from ...sae.encoding import encode_at
     from ...sae.residual import capture
     from ...sae.tokens import token_mask
 
     residual = capture(lmm, batch, [trained.hookpoint])[trained.hookpoint]
-    latents = trained.sae.encode(residual)
-    inside = token_mask(batch.kinds, "all").to(latents.values.device)[..., None]
-    values = (latents.values * inside).cpu().float().flatten(1)
+    latents = encode_at(trained.sae, residual, token_mask(batch.kinds, "all"))
+    values = latents.values.cpu().float().flatten(1)
     places = latents.indices.cpu().long().flatten(1)
     shape = (len(batch), trained.sae.n_latents)
     strength = torch.zeros(shape).scatter_add_(1, places, values)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from .arms import Asked, steering_hook
 from .asking import Asker
+from .memory import Memory
 from .questions import NO_FIGURE, Question, QuestionSet
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Collateral:
 class Neutral:
     """The same figures and the same edits under a prompt that is no question."""
 
-    def __init__(self, lmm: LMM, questions: QuestionSet) -> None:
-        self._asker = Asker(lmm, questions, lambda question: WORDING)
+    def __init__(self, lmm: LMM, questions: QuestionSet, memory: Memory) -> None:
+        self._asker = Asker(lmm, questions, lambda question: WORDING, memory)
 
     def compare(self, trained: TrainedSae, asked: Asked) -> list[Collateral]:
         """One result a question: its figure is described with and without its edit."""

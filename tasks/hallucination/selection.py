@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .arms import NOTHING, Activity, Edit, Plan, steering_hook
 from .asking import Asker
 from .candidates import screen, shortlist
-from .dev import CHUNK, Evidence, Item, gather_evidence, live_latents, signed, working_items
+from .dev import Evidence, Item, gather_evidence, live_latents, signed, working_items
 from .options import ATTRIBUTION, Options
 from .questions import Question
 from .strategies import propose
@@ -172,17 +172,15 @@ class _Search:
         """Signed margins of all rows of the groups that have an edit in this round."""
         of_row = {row: edit for group, edit in edits.items() for row in rows[group]}
         order = sorted(of_row)
-        margins: dict[int, float] = {}
-        for start in range(0, len(order), CHUNK):
-            part = order[start : start + CHUNK]
-            hook = steering_hook(
-                self.trained.sae, [of_row[row] for row in part], error_preserving=True
-            )
+
+        def ask(part: Sequence[int]) -> list[float]:
+            hook = steering_hook(self.trained.sae, [of_row[row] for row in part])
             questions = [self.items[row].question for row in part]
             replies = self.asker.ask(questions, {self.trained.hookpoint: hook})
-            pairs = zip(part, questions, replies, strict=True)
-            margins.update({row: signed(question, reply).margin for row, question, reply in pairs})
-        return margins
+            return [signed(q, reply).margin for q, reply in zip(questions, replies, strict=True)]
+
+        margins = [m for part in self.asker.memory.over(order, ask) for m in part]
+        return dict(zip(order, margins, strict=True))
 
 
 def _trial(edit: Edit, before: Sequence[float], after: Sequence[float]) -> _Trial:

@@ -52,7 +52,7 @@ class Why:
     def __init__(self, lmm: LMM, questions: QuestionSet, asker: Asker) -> None:
         self._lmm = lmm
         self._asker = asker
-        self._other_words = Asker(lmm, questions, lambda question: WORDING)
+        self._other_words = Asker(lmm, questions, lambda question: WORDING, asker.memory)
 
     def splits(self, trained: TrainedSae, questions: Sequence[Question]) -> list[Split]:
         """One a question, from one forward and backward."""

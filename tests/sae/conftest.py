@@ -4,7 +4,9 @@ everything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -110,3 +112,26 @@ def random_sae() -> TopK:
 def testbed_lmm() -> LMM:
     """The trained LLaVA that ships with the package."""
     return load_lmm("testbed")
+
+
+def _hooks_on(model: Any) -> list[str]:
+    """Modules that carry something of ours (transformers leaves hooks of its own)."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if "forward" in module.__dict__
+        or any(hook.__module__.startswith("lmmsae_eval") for hook in module._forward_hooks.values())
+    ]
+
+
+@pytest.fixture
+def hooks_on() -> Callable[[Any], list[str]]:
+    """Says what of ours a model carries."""
+    return _hooks_on
+
+
+@pytest.fixture(scope="session")
+def family_lmm(tiny_families: Any) -> Callable[..., Any]:
+    """`tiny_families.tiny`, each model made once."""
+    made: Callable[..., Any] = cache(tiny_families.tiny)
+    return made

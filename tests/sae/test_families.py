@@ -5,6 +5,7 @@ and writing the residual stream means the same in all of them.
 from __future__ import annotations
 
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,28 +20,19 @@ from lmmsae_eval.sae.hf import TransformersLMM
 from lmmsae_eval.sae.image_tokens import ImageTokens, image_tokens
 from lmmsae_eval.sae.lmm import Batch, Prompt, TokenKind
 from lmmsae_eval.sae.load import load_lmm
-from lmmsae_eval.sae.steering import reconstruct, steer
-from lmmsae_eval.sae.topk import TopK
+from lmmsae_eval.tasks.features.masks import token_mask
 from PIL import Image
 from torch import Tensor
 
 families = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "tiny_families.py")))
 NAMES = list(families.FAMILIES)
+TILED = [name for name in NAMES if families.FAMILIES[name].tiles]
+BASE, TILE = int(TokenKind.IMAGE), int(TokenKind.TILE)
+VIEWS = {"all": {BASE, TILE}, "base": {BASE}, "tile": {TILE}}
 PLACED = [name for name in NAMES if families.FAMILIES[name].places]
 QUESTION = "is there a boat ?"
 Size = tuple[int, int]
-Made = dict[tuple[str, bool], TransformersLMM]
-
-
-@pytest.fixture(scope="module")
-def made() -> Made:
-    return {}
-
-
-def lmm_of(made: Made, name: str, attention: bool = True) -> Any:
-    if (name, attention) not in made:
-        made[name, attention] = families.tiny(name, attention)
-    return made[name, attention]
+Make = Callable[..., Any]
 
 
 def background(size: Size, seed: int = 0) -> Any:
@@ -103,22 +95,22 @@ def overlap(boxes: Tensor, patch: np.ndarray) -> Tensor:
 
 @pytest.mark.parametrize("name", PLACED)
 def test_a_patch_changes_the_embeddings_of_just_the_tokens_whose_boxes_cover_it(
-    made: Made, name: str
+    family_lmm: Make, name: str
 ) -> None:
     """Without a tower block nothing mixes: merging, pixel shuffle and tile order are all there is.
 
     Where the picture is resized, a resampled pixel sees some of its neighbours too.
     """
     family = families.FAMILIES[name]
-    lmm = lmm_of(made, name, attention=False)
+    lmm = family_lmm(name, attention=False)
     for size in family.sizes:
         tokens, patches, change = changes(lmm, size, 10)
         place = tokens.kinds != TokenKind.SEPARATOR
-        scale = (tokens.boxes[:, 2:] - tokens.boxes[:, :2]) / family.pixels
+        scale = (tokens.boxes[:, 2:] - tokens.boxes[:, :2]) / family.edge
         resized = (scale - 1).abs().amax(1, keepdim=True) > 1e-6
         blur = family.blur * scale.clamp_min(1) * resized
         if size in family.smeared:
-            blur = blur + family.pixels * scale
+            blur = blur + family.edge * scale
         missed = 0.5 * scale * (size in family.smeared)
         for patch, moved in zip(patches, change > 1e-4 * change.max(), strict=True):
             shared = overlap(tokens.boxes, patch)
@@ -129,10 +121,10 @@ def test_a_patch_changes_the_embeddings_of_just_the_tokens_whose_boxes_cover_it(
 
 @pytest.mark.parametrize("name", PLACED)
 def test_after_the_tower_the_token_that_a_patch_changes_most_covers_it(
-    made: Made, name: str
+    family_lmm: Make, name: str
 ) -> None:
     for size in families.FAMILIES[name].sizes:
-        for kind, rate in found(lmm_of(made, name), size, 20).items():
+        for kind, rate in found(family_lmm(name), size, 20).items():
             assert rate >= 0.95, (size, kind)
 
 
@@ -154,17 +146,17 @@ def found(lmm: TransformersLMM, size: Size, n: int) -> dict[str, float]:
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("name", PLACED)
-def test_in_200_placements_a_size_too(made: Made, name: str) -> None:
+def test_in_200_placements_a_size_too(family_lmm: Make, name: str) -> None:
     for size in families.FAMILIES[name].sizes:
-        rates = found(lmm_of(made, name), size, 200)
+        rates = found(family_lmm(name), size, 200)
         print(name, size, rates)  # noqa: T201 (the figures of docs/models.md)
         assert min(rates.values()) >= 0.95
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_tokens_are_of_the_kinds_that_the_family_has(made: Made, name: str) -> None:
+def test_tokens_are_of_the_kinds_that_the_family_has(family_lmm: Make, name: str) -> None:
     family = families.FAMILIES[name]
-    lmm = lmm_of(made, name)
+    lmm = family_lmm(name)
     batch = lmm.prepare([Prompt(QUESTION, background(size)) for size in family.sizes])
     seen = {TokenKind(int(kind)) for row in image_tokens(batch) for kind in row.kinds.unique()}
     wanted = {TokenKind.IMAGE} if family.places else {TokenKind.QUERY}
@@ -181,8 +173,8 @@ def test_tokens_are_of_the_kinds_that_the_family_has(made: Made, name: str) -> N
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_published_names_of_layers_mean_the_real_blocks(made: Made, name: str) -> None:
-    lmm = lmm_of(made, name)
+def test_published_names_of_layers_mean_the_real_blocks(family_lmm: Make, name: str) -> None:
+    lmm = family_lmm(name)
     wanted = lmm.hookpoint(2)
     for ref in ("model.layers.1", "layers.1", "language_model.model.layers.1", wanted.module):
         assert lmm.hookpoint(ref) == wanted
@@ -208,44 +200,8 @@ def logits_of(lmm: TransformersLMM, batch: Batch, hooks: Any = None) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_batch_is_its_singles(made: Made, name: str) -> None:
-    lmm, prompts = lmm_of(made, name), prompts_of(name)
-    together = logits_of(lmm, lmm.prepare(prompts))
-    alone = torch.cat([logits_of(lmm, lmm.prepare([prompt])) for prompt in prompts])
-    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_reconstruction_plus_error_and_scale_1_change_no_logit_and_no_answer(
-    made: Made, name: str
-) -> None:
-    lmm, prompts = lmm_of(made, name), prompts_of(name)
-    sae = TopK.random(48, lmm.d_model, 4, seed=0)
-    batch = lmm.prepare(prompts)
-    plain = logits_of(lmm, batch)
-    whole = {lmm.hookpoint(2): reconstruct(sae, error=True)}
-    torch.testing.assert_close(logits_of(lmm, batch, whole), plain, rtol=1e-3, atol=1e-3)
-    lossy = {lmm.hookpoint(2): reconstruct(sae, error=False)}
-    assert (logits_of(lmm, batch, lossy) - plain).abs().max() > 0.05
-    same = {lmm.hookpoint(2): steer(sae, torch.arange(48), 1.0)}
-    torch.testing.assert_close(logits_of(lmm, batch, same), plain, rtol=1e-4, atol=1e-4)
-    assert lmm.generate(batch, 2, same) == lmm.generate(batch, 2)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_arms_that_share_a_batch_answer_as_on_a_fresh_one(made: Made, name: str) -> None:
-    lmm, prompts = lmm_of(made, name), prompts_of(name)
-    sae = TopK.random(48, lmm.d_model, 4, seed=0)
-    shared = lmm.prepare(prompts)
-    for layer, scale in ((1, 0.0), (1, 2.0), (2, 0.0), (3, 2.0)):
-        hooks = {lmm.hookpoint(layer): steer(sae, torch.arange(48), scale)}
-        fresh = logits_of(lmm, lmm.prepare(prompts), hooks)
-        assert torch.equal(logits_of(lmm, shared, hooks), fresh)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_generation_starts_with_the_most_likely_token(made: Made, name: str) -> None:
-    lmm = lmm_of(made, name)
+def test_generation_starts_with_the_most_likely_token(family_lmm: Make, name: str) -> None:
+    lmm = family_lmm(name)
     batch = lmm.prepare(prompts_of(name))
     best = logits_of(lmm, batch).argmax(-1)
     texts = lmm.processor.tokenizer.batch_decode(best[:, None], skip_special_tokens=True)
@@ -254,9 +210,9 @@ def test_generation_starts_with_the_most_likely_token(made: Made, name: str) -> 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_loads_without_torchvision_and_gives_the_same_logits(
-    made: Made, name: str, tmp_path: Path
+    family_lmm: Make, name: str, tmp_path: Path
 ) -> None:
-    lmm = lmm_of(made, name)
+    lmm = family_lmm(name)
     lmm.model.save_pretrained(tmp_path)
     lmm.processor.save_pretrained(tmp_path)
     loaded = load_lmm(tmp_path, device="cpu")
@@ -273,38 +229,54 @@ def test_a_saved_model_loads_without_torchvision_and_gives_the_same_logits(
     assert ("without a place" in first) != families.FAMILIES[name].places
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if families.FAMILIES[name].tiles])
+@pytest.mark.parametrize("name", TILED)
 def test_masks_can_be_of_tiles_of_the_base_grid_or_of_both(name: str) -> None:
-    prompt = Prompt(QUESTION, background(families.FAMILIES[name].sizes[1]))
-    seen = {}
-    for view in ("all", "base", "tile"):
-        batch = families.tiny(name, view=view).prepare([prompt])
-        seen[view] = {tuple(box) for box in batch.boxes[0].tolist()}
-        chosen = {int(kind) for kind in image_tokens(batch)[0].kinds.unique()}
-        assert (
-            chosen & {TokenKind.IMAGE, TokenKind.TILE}
-            == {
-                "all": {TokenKind.IMAGE, TokenKind.TILE},
-                "base": {TokenKind.IMAGE},
-                "tile": {TokenKind.TILE},
-            }[view]
-        )
-    assert seen["base"] | seen["tile"] == seen["all"]
+    """A latent that fires on all tokens that see a place: its mask of both is both masks' union."""
+    size = families.FAMILIES[name].sizes[1]
+    boxes, masks = {}, {}
+    for view, kinds in VIEWS.items():
+        lmm = families.tiny(name, view=view)
+        batch = lmm.prepare([Prompt(QUESTION, background(size))])
+        assert {int(kind) for kind in image_tokens(batch)[0].kinds} & {BASE, TILE} == kinds
+        boxes[view] = batch.boxes[0].numpy()
+        middle = np.array(size) / 2
+        around = (boxes[view][:, :2] < middle + 4) & (boxes[view][:, 2:] > middle - 4)
+        masks[view] = token_mask(boxes[view], np.flatnonzero(around.all(1)), size)
+    every = {view: {tuple(box) for box in boxes[view].tolist()} for view in VIEWS}
+    assert every["base"] | every["tile"] == every["all"]
+    np.testing.assert_array_equal(masks["all"], masks["base"] | masks["tile"])
+    assert masks["base"].sum() > masks["tile"].sum() > 0
 
 
-def test_the_papers_squash_is_the_base_grid_of_a_square_picture() -> None:
-    size = (120, 50)
-    batch = families.tiny("llava_next", view="squash").prepare([Prompt("", background(size))])
-    boxes = batch.boxes[0]
-    assert len(boxes) == 64
-    assert torch.equal(boxes[0], torch.tensor([0, 0, 15, 6.25]))
-    assert torch.equal(boxes[-1, 2:], torch.tensor([120.0, 50]))
+@pytest.mark.parametrize("name", PLACED)
+def test_the_papers_squash_is_one_grid_over_the_whole_of_any_picture(name: str) -> None:
+    family = families.FAMILIES[name]
+    batch = families.tiny(name, view="squash").prepare(
+        [Prompt("", background(size)) for size in family.sizes]
+    )
+    counts = {len(boxes) for boxes in batch.boxes}
+    assert len(counts) == 1  # a square, whatever the picture's shape was
+    side = int(counts.pop() ** 0.5)
+    for boxes, (width, height) in zip(batch.boxes, family.sizes, strict=True):
+        assert len(boxes) == side**2
+        step = boxes[0, 2:] - boxes[0, :2]
+        sliver = step.tolist() if name == "llava_onevision" else [1e-3, 1e-3]
+        assert boxes.amin(0)[:2].tolist() == [0, 0]
+        assert width - sliver[0] <= float(boxes[-1, 2]) <= width + 1e-3
+        assert height - sliver[1] <= float(boxes[-1, 3]) <= height + 1e-3
+    assert not (batch.kinds == TILE).any()
+
+
+def test_squashing_leaves_tokens_without_a_place_as_they_are() -> None:
+    prompts = [Prompt(QUESTION, background((120, 50)))]
+    batch = families.tiny("instructblip", view="squash").prepare(prompts)
+    assert int((batch.kinds == TokenKind.QUERY).sum()) == 32
 
 
 @pytest.mark.parametrize("name", ["paligemma", "instructblip"])
-def test_a_family_that_needs_an_image_says_so(made: Made, name: str) -> None:
+def test_a_family_that_needs_an_image_says_so(family_lmm: Make, name: str) -> None:
     with pytest.raises(UsageError, match="give one per prompt") as error:
-        lmm_of(made, name).prepare([Prompt(QUESTION)])
+        family_lmm(name).prepare([Prompt(QUESTION)])
     assert "\n" not in str(error.value)
 
 

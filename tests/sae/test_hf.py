@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -51,19 +51,11 @@ def sae(tiny_lmm: TransformersLMM) -> TopK:
 
 
 @pytest.fixture(autouse=True)
-def no_hook_survives(tiny_lmm: TransformersLMM) -> Iterator[None]:
+def no_hook_survives(
+    tiny_lmm: TransformersLMM, hooks_on: Callable[[Any], list[str]]
+) -> Iterator[None]:
     yield
     assert not hooks_on(tiny_lmm.model)
-
-
-def hooks_on(model: Any) -> list[str]:
-    """Modules that carry something of ours (transformers leaves hooks of its own)."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if "forward" in module.__dict__
-        or any(hook.__module__.startswith("lmmsae_eval") for hook in module._forward_hooks.values())
-    ]
 
 
 def passed_on(x: Tensor, batch: Batch) -> Tensor:
