@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ....errors import UsageError
 from ....harness.identity import sha256
-from .index import NEAR, Index, read_index, split
+from .index import NEAR, read_index, split
 from .own import OwnImages, Words
 from .rows import open_rows
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from ....harness.artefacts import ArtefactStore
     from ....harness.progress import Progress
     from ....sae.lmm import LMM, Prompt
-    from ..imageset import ImageSet
     from ...hallucination.questions import QuestionSet
     from ...subject import Provider
-    from .rows import Rows
+    from ..imageset import ImageSet
 
 QUESTION = "What do the bright parts of this picture show? Answer in one or two words."
 """Put to an LMM that is no testbed's; ours are asked as they were taught."""
@@ -48,9 +47,7 @@ class OwnSet:
     @property
     def note(self) -> str:
         """What a reader of a report should know."""
-        masks = (
-            "Masks are the set's own." if self.has_masks else "They have no masks of their own."
-        )
+        masks = "Masks are the set's own." if self.has_masks else "They have no masks of their own."
         counts = {"search": len(self.search), "score": len(self.score), "dropped": self.n_dropped}
         return NOTE.format(**counts, masks=masks)
 
@@ -115,7 +112,7 @@ class OwnProvider:
         return self._base.load_lmm()
 
     def images(self, split: Literal["search", "score", "train"], n: int, seed: int) -> ImageSet:
-        """The first `n` of a part, or all where it has no more; training pictures are the base's."""
+        """The first `n` of a part, or all where it has no more; for training the base's."""
         if split == "train":
             return self._base.images(split, n, seed)
         return (self._own.search if split == "search" else self._own.score).first(n)
