@@ -72,7 +72,8 @@ def open_image_set(
 ) -> OwnSet:
     """`ref` as in `open_rows`; `near` bits of a picture's hash are too few to be another picture.
 
-    Raises `UsageError` for what can't be opened, and where the pictures can't be split.
+    Raises `UsageError` for what can't be opened, where the pictures can't be split, and for masks
+    that are of another form than their column's name and type promise.
     """
     rows = open_rows(ref, label_names)
     index = read_index(rows, store, progress)
@@ -93,6 +94,8 @@ def open_image_set(
         )
         for name, chosen in (("search", search), ("score", score))
     }
+    for part in parts.values():
+        part.label_maps(0)  # masks of a form that can't be read say so now
     return OwnSet(ref, revision, parts["search"], parts["score"], dropped)
 
 
