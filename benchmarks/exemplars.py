@@ -105,21 +105,22 @@ def main() -> None:
     search = Search(options.latents, options.k, options.tokens)
     stages = [options.images * 10**i for i in range(options.decades + 1)]
     rates, seconds = [matmul_rate(10)], []
-    memory = []
     for stage in stages:
         while search.images < stage:
             seconds.append(search.group())
             if len(seconds) % 4 == 0:
                 rates.append(matmul_rate(10))
-        memory.append((search.images, search.held_mb(), peak_mb()))
+        held = search.held_mb()
+        print(
+            f"{search.images:7} images    {held:10.0f} MiB held, {peak_mb():.0f} MiB at the peak",
+            flush=True,
+        )
     rate = statistics.median(rates)
     a_token = statistics.median(seconds) / (GROUP * search.tokens)
     share = a_token * rate / FORWARD
     print(f"matrix products   {rate / 1e9:10.1f} GFLOP/s of processor time")
     print(f"search            {1 / a_token:10.0f} tokens/s, encoder product left out")
     print(f"of the forward    {share:10.2%} (bar {BAR:.0%} of 12.5 GFLOP a token)")
-    for images, held, peak in memory:
-        print(f"{images:7} images    {held:10.0f} MiB held, {peak:.0f} MiB at the peak")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ explaining_options = together(
     click.option(
         "--image-set",
         metavar="DIR|dataset:REF",
-        help="Pictures to search exemplars in and, a third of them held out, to score on: a folder, "
-        "or a data set, folder or hub id[@revision][:split], with masks if it has any.  "
+        help="Pictures to search exemplars in and, a third of them held out, to score on: a "
+        "folder, or a data set, folder or hub id[@revision][:split], with masks if it has any.  "
         "[default: the testbed's]",
     ),
     click.option(

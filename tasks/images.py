@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _NEAR = "near_duplicates"
 
 
-def own_images(
-    request: Request, tasks: Sequence[Task[Any]], progress: Progress
-) -> OwnSet | None:
+def own_images(request: Request, tasks: Sequence[Task[Any]], progress: Progress) -> OwnSet | None:
     """The pictures that were named, opened and split; None where none were.
 
     Raises `UsageError` where they have no task, or where what a task asks of them is not there.

@@ -96,9 +96,7 @@ def _check_kept(run: Run, again: set[str]) -> None:
             )
 
 
-def _subject(
-    run: Run, judge: str | None, client: ChatClient | None, progress: Progress
-) -> Subject:
+def _subject(run: Run, judge: str | None, client: ChatClient | None, progress: Progress) -> Subject:
     dataset = run.document["dataset"]
     world = TESTBEDS.get(dataset["id"])()
     provider = seen_in(run.document.get("config") or {}, world, progress)

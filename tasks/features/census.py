@@ -56,25 +56,25 @@ def census_samples(studies: Sequence[Study]) -> Iterator[Sample]:
         census = study.census
         counts = (len(census.live), census.dead, len(census.dense))
         scores = {m.name: float(n) for m, n in zip(CENSUS_METRICS, counts, strict=True)}
-        sae = study.sae
-        where = f"{sae.name}/{sae.hookpoint.name}/{sae.arm}"
-        yield Sample(
-            id=f"{where}/census",
-            cluster=where,
-            arm=_ARM if sae.arm == "main" else f"{_ARM}_{sae.arm}",
-            sae=sae.name,
-            hookpoint=sae.hookpoint.name,
-            payload=Outcome.ok(scores, n_latents=census.n_latents, sampled=len(study.explanations)),
+        sampled = len(study.explanations)
+        yield _sample(
+            study, "census", Outcome.ok(scores, n_latents=census.n_latents, sampled=sampled)
         )
         if (agreed := _agreement(study)) is not None:
-            yield Sample(
-                id=f"{where}/labellers",
-                cluster=where,
-                arm=_ARM if sae.arm == "main" else f"{_ARM}_{sae.arm}",
-                sae=sae.name,
-                hookpoint=sae.hookpoint.name,
-                payload=agreed,
-            )
+            yield _sample(study, "labellers", agreed)
+
+
+def _sample(study: Study, what: str, outcome: Outcome) -> Sample:
+    sae = study.sae
+    where = f"{sae.name}/{sae.hookpoint.name}/{sae.arm}"
+    return Sample(
+        id=f"{where}/{what}",
+        cluster=where,
+        arm=_ARM if sae.arm == "main" else f"{_ARM}_{sae.arm}",
+        sae=sae.name,
+        hookpoint=sae.hookpoint.name,
+        payload=outcome,
+    )
 
 
 def _agreement(study: Study) -> Outcome | None:

@@ -126,9 +126,7 @@ def _from_exemplars(
     ]
 
 
-def _exemplars(
-    survey: Survey, latent: int, images: CachedImages, size_of: SizeOf
-) -> list[Image]:
+def _exemplars(survey: Survey, latent: int, images: CachedImages, size_of: SizeOf) -> list[Image]:
     """The latent's top images, dimmed but for its active patches."""
     dims = []
     for slot in range(survey.top.count(latent)):

@@ -72,4 +72,3 @@ class StrengthCounter:
             self.counts[rows] = np.concatenate([pairs, np.zeros_like(pairs)], 1)
             doublings[rows] -= 1
         self.octave = np.maximum(self.octave, wanted).astype(np.int32)
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -65,18 +65,30 @@ class ExactMasks:
     def __init__(self, keep: int = BYTES) -> None:
         """`keep`: bytes of label maps."""
         self._kept: Kept[LabelMaps] = Kept(_size, keep)
+        self._there: dict[Hashable, dict[str, frozenset[int]]] = {}
 
     def segment(self, images: ImageSet, index: int, label: str) -> Mask | None:
         concept = images.vocabulary.get(label)
         if concept is None:
             return None
         value = images.labels[concept].index(label) + 1
-        there = self._label_maps(images, index)[concept] == value
+        key = (images.name, images.revision, index)
+        # Most labels are on few pictures: which ones, is known without looking again.
+        if key in self._there and value not in self._there[key][concept]:
+            width, height = images.size_of(index)
+            return np.zeros((height, width), np.bool_)
+        there = self._label_maps(images, index, key)[concept] == value
         return np.asarray(there if there.ndim == 2 else there.any(0))
 
-    def _label_maps(self, images: ImageSet, index: int) -> LabelMaps:
-        key = (images.name, images.revision, index)
-        return self._kept.get(key, lambda: images.label_maps(index))
+    def _label_maps(self, images: ImageSet, index: int, key: Hashable) -> LabelMaps:
+        maps = self._kept.get(key, lambda: images.label_maps(index))
+        if key not in self._there:
+            self._there[key] = {concept: _values(labels) for concept, labels in maps.items()}
+        return maps
+
+
+def _values(labels: npt.NDArray[np.unsignedinteger]) -> frozenset[int]:
+    return frozenset(np.flatnonzero(np.bincount(labels.ravel())).tolist())
 
 
 def _size(maps: LabelMaps) -> int:

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 class MaskColumn(Protocol):
     """One column."""
 
-    column: str
-    concept: str
-    labels: Sequence[str]
-    """All that it can say."""
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def concept(self) -> str: ...
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """All that it can say."""
 
     def masks(self, row: Row, size: tuple[int, int]) -> Iterator[tuple[str, Mask]]:
         """(label, `(height, width)` bool) of a row; a label may come several times.

@@ -79,9 +79,7 @@ def _objects(
     return Objects(name, concept_of(name), _distinct(said), None, category, shape)
 
 
-def _whole(
-    name: str, kind: Any, names: Mapping[str | None, Names], column: Column
-) -> MaskColumn:
+def _whole(name: str, kind: Any, names: Mapping[str | None, Names], column: Column) -> MaskColumn:
     known, labels = _meaning(name, kind, names)
     if known is None:
         rows = (row if isinstance(row, list) else [row] for row in column(name))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ....errors import UsageError
 from ....harness.identity import sha256
-from .index import NEAR, Index, read_index, split
+from .index import NEAR, read_index, split
 from .own import OwnImages, Words
 from .rows import open_rows
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from ....harness.artefacts import ArtefactStore
     from ....harness.progress import Progress
     from ....sae.lmm import LMM, Prompt
-    from ..imageset import ImageSet
     from ...hallucination.questions import QuestionSet
     from ...subject import Provider
-    from .rows import Rows
+    from ..imageset import ImageSet
 
 QUESTION = "What do the bright parts of this picture show? Answer in one or two words."
 """Put to an LMM that is no testbed's; ours are asked as they were taught."""
@@ -48,9 +47,7 @@ class OwnSet:
     @property
     def note(self) -> str:
         """What a reader of a report should know."""
-        masks = (
-            "Masks are the set's own." if self.has_masks else "They have no masks of their own."
-        )
+        masks = "Masks are the set's own." if self.has_masks else "They have no masks of their own."
         counts = {"search": len(self.search), "score": len(self.score), "dropped": self.n_dropped}
         return NOTE.format(**counts, masks=masks)
 
@@ -75,7 +72,8 @@ def open_image_set(
 ) -> OwnSet:
     """`ref` as in `open_rows`; `near` bits of a picture's hash are too few to be another picture.
 
-    Raises `UsageError` for what can't be opened, and where the pictures can't be split.
+    Raises `UsageError` for what can't be opened, where the pictures can't be split, and for masks
+    that are of another form than their column's name and type promise.
     """
     rows = open_rows(ref, label_names)
     index = read_index(rows, store, progress)
@@ -96,6 +94,8 @@ def open_image_set(
         )
         for name, chosen in (("search", search), ("score", score))
     }
+    for part in parts.values():
+        part.label_maps(0)  # masks of a form that can't be read say so now
     return OwnSet(ref, revision, parts["search"], parts["score"], dropped)
 
 
@@ -115,7 +115,7 @@ class OwnProvider:
         return self._base.load_lmm()
 
     def images(self, split: Literal["search", "score", "train"], n: int, seed: int) -> ImageSet:
-        """The first `n` of a part, or all where it has no more; training pictures are the base's."""
+        """The first `n` of a part, or all where it has no more; for training the base's."""
         if split == "train":
             return self._base.images(split, n, seed)
         return (self._own.search if split == "search" else self._own.score).first(n)

@@ -104,9 +104,12 @@ def open_rows(ref: str, label_names: Path | None) -> Rows:
 
 
 def _is_dataset(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    return any((folder / name).is_file() for name in _METADATA) or bool(_parquet(folder))
+    return folder.is_dir() and (_has_metadata(folder) or bool(_parquet(folder)))
+
+
+def _has_metadata(folder: Path) -> bool:
+    """Beside the pictures, or in the folder of a split."""
+    return any(True for name in _METADATA for _ in folder.rglob(name))
 
 
 def _parquet(folder: Path) -> list[str]:
@@ -127,7 +130,7 @@ def _load(ref: str) -> tuple[Any, Path | None]:
     try:
         if local and not split and _parquet(folder):
             found = load_dataset("parquet", data_files=_parquet(folder), split="train")
-        elif local and any((folder / file).is_file() for file in _METADATA):
+        elif local and _has_metadata(folder):
             found = load_dataset("imagefolder", data_dir=str(folder), split=split or "train")
         else:
             found = load_dataset(name, revision=revision or None, split=split or "train")

@@ -85,5 +85,5 @@ def _content(value: Any) -> bytes:
     if isinstance(value, bytes | np.ndarray):
         return bytes(value)
     if hasattr(value, "tobytes"):
-        return f"{value.mode} {value.size}".encode() + value.tobytes()
+        return f"{value.mode} {value.size}".encode() + bytes(value.tobytes())
     return repr(value).encode()

@@ -43,9 +43,7 @@ def test_counts_are_those_of_all_values_in_the_final_bins(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 1), VALUES), min_size=1, max_size=20), st.randoms())
-def test_order_and_grouping_change_nothing(
-    values: list[tuple[int, float]], random: Any
-) -> None:
+def test_order_and_grouping_change_nothing(values: list[tuple[int, float]], random: Any) -> None:
     other = list(values)
     random.shuffle(other)
     cut = random.randrange(len(other))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
-from lmmsae_eval.tasks.features import exemplars, stream
+from lmmsae_eval.tasks.features import exemplars, resuming, stream
 from lmmsae_eval.tasks.features.duplicates import distinct, hashes, image_hash
 from lmmsae_eval.tasks.features.exemplars import survey_images
 from lmmsae_eval.tasks.features.resuming import State, state_of
@@ -120,6 +122,56 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(
         np.testing.assert_array_equal(a.strengths.counts, b.strengths.counts)
         np.testing.assert_array_equal(a.strengths.octave, b.strengths.octave)
         assert (a.n_images, a.n_tokens) == (b.n_images, b.n_tokens)
+
+
+def killed_by(world: Any, state: State, at: str, tmp_path: Path) -> int:
+    """A process that surveys 40 images is killed by the system; how many it had looked at."""
+    looked = tmp_path / "looked"
+
+    class Deadly(world.Drawn):  # type: ignore[name-defined,misc]
+        def image(self, i: int) -> Image.Image:
+            with looked.open("a") as file:
+                file.write("x")
+            if at == f"image {i}":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().image(i)
+
+    def half_a_file(path: Path, **arrays: Any) -> None:
+        if sum(1 for _ in looked.read_text()) >= 30:
+            path.write_bytes(b"PK\x03\x04 half of it")
+            os.kill(os.getpid(), signal.SIGKILL)
+        savez(path, **arrays)
+
+    savez = np.savez
+    if (child := os.fork()) == 0:
+        resuming.np.savez = half_a_file if at == "saving" else savez  # type: ignore[attr-defined]
+        survey(world, Deadly(40), state=state)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return len(looked.read_text())
+
+
+@pytest.mark.parametrize(
+    ("at", "kept"), [("image 3", 0), ("image 17", 10), ("image 33", 30), ("saving", 20)]
+)
+def test_killed_by_the_system_it_goes_on_from_the_last_saving(
+    world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, kept: int
+) -> None:
+    monkeypatch.setattr(stream, "GROUP", 5)
+    state = State(tmp_path / "x" / "state.npz", every=10)
+    assert killed_by(world, state, at, tmp_path) > kept
+    lmm = world.SeeingLMM()
+    saes = [world.perfect_sae(), world.perfect_sae().untrained(1)]
+    options: dict[str, Any] = {"seed": 0, "progress": SilentProgress()}
+    resumed = survey_images(lmm, saes, world.Drawn(40), state=state, **options)
+    assert lmm.n_images == 40 - kept
+    for a, b in zip(survey(world, world.Drawn(40)), resumed, strict=True):
+        for group in ("top", "decile"):
+            np.testing.assert_array_equal(getattr(a, group).images, getattr(b, group).images)
+            np.testing.assert_array_equal(getattr(a, group).values, getattr(b, group).values)
+        np.testing.assert_array_equal(a.strengths.counts, b.strengths.counts)
+        np.testing.assert_array_equal(a.fired_tokens, b.fired_tokens)
 
 
 def test_a_damaged_state_is_started_anew(world: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The drawn world written down as users keep their pictures: with ADE's, COCO's or Broden's masks."""
+"""The drawn world written down as users keep their pictures, with masks in each known way."""
 
 from __future__ import annotations
 

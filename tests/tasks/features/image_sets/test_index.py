@@ -32,8 +32,8 @@ def folder_of(path: Path, n: int) -> Path:
 
 
 def sides(own: Any) -> dict[str, str]:
-    found = {name: "search" for name in own.search.ids}
-    return found | {name: "score" for name in own.score.ids}
+    found = dict.fromkeys(own.search.ids, "search")
+    return found | dict.fromkeys(own.score.ids, "score")
 
 
 def test_a_third_is_held_out_by_the_picture_alone() -> None:
@@ -47,9 +47,7 @@ def test_a_third_is_held_out_by_the_picture_alone() -> None:
     assert {int(some[i]) for i in split(some, 0)[1]} <= {int(hashes[i]) for i in score}
 
 
-def test_planted_copies_are_dropped_and_never_on_both_sides(
-    tmp_path: Path, open_set: Any
-) -> None:
+def test_planted_copies_are_dropped_and_never_on_both_sides(tmp_path: Path, open_set: Any) -> None:
     """Ten pictures, each with a smaller, brighter, compressed copy."""
     folder = folder_of(tmp_path / "set", 10)
     for i in range(10):

@@ -12,10 +12,15 @@ from lmmsae_eval.errors import BadImageError, UsageError
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.task import Context
+from lmmsae_eval.sae.lmm import LMM
+from lmmsae_eval.sae.topk import TopK, TrainedSae
 from lmmsae_eval.tasks.detect import Detect
 from lmmsae_eval.tasks.dissect import Dissect
+from lmmsae_eval.tasks.features.dissection import dissect
+from lmmsae_eval.tasks.features.exemplars import survey_images
 from lmmsae_eval.tasks.features.image_sets.columns import Objects, layers
 from lmmsae_eval.tasks.features.image_sets.opening import OwnProvider
+from lmmsae_eval.tasks.features.masks import best_tokens, token_mask
 from lmmsae_eval.tasks.features.segment import ExactMasks
 from lmmsae_eval.tasks.fuzz import Fuzz
 from lmmsae_eval.tasks.iou import Iou
@@ -93,6 +98,47 @@ def test_scores_on_own_masks_are_those_of_a_perfect_dictionary(
     assert score(Dissect(), "dissect")["main"] > 0.9
 
 
+def test_pictures_of_many_sizes_go_through_a_real_model(
+    tmp_path: Path, open_set: Any, tiny_lmm: LMM
+) -> None:
+    """Random weights: only that boxes, masks and controls lie on each picture's own pixels."""
+    lines = []
+    (tmp_path / "set").mkdir()
+    for i in range(12):
+        size = (40 + 9 * i, 90 - 5 * i)
+        Image.effect_noise(size, 80).save(tmp_path / "set" / f"{i}.png")
+        width, height = size
+        left = [0, 0, width / 2, 0, width / 2, height, 0, height]
+        above = [0, 0, width, 0, width, height / 2, 0, height / 2]
+        things = [{"category": c, "segmentation": [s]} for c, s in (("west", left), ("up", above))]
+        lines.append(json.dumps({"file_name": f"{i}.png", "objects": things}))
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(lines))
+    images = open_set(tmp_path / "set").search
+    random = TrainedSae("random", tiny_lmm.hookpoint(2), TopK.random(16, tiny_lmm.d_model, 2, 0))
+    one = survey_images(tiny_lmm, [random], images, seed=0, progress=SilentProgress())[0]
+    for i in range(len(images)):
+        boxes, size = one.boxes(i), images.size_of(i)
+        assert token_mask(boxes, np.arange(len(boxes)), size).all()
+        for label, side in (("west", 0), ("up", 1)):
+            truth = images.mask(i, label)
+            assert truth.mean() == pytest.approx(0.5, abs=0.02)
+            assert truth.shape == (size[1], size[0])
+            middle = (boxes[:, side] + boxes[:, side + 2]) / 2 < size[side] / 2
+            best = np.zeros(len(boxes), bool)
+            best[best_tokens(truth, boxes)] = True
+            np.testing.assert_array_equal(best, middle)
+    maxima = [one.maximum]
+    (found,) = dissect(tiny_lmm, [random], images, [range(16)], maxima, SilentProgress())
+    pixels = sum(width * height for width, height in map(images.size_of, range(len(images))))
+    # Each token has two of 16 latents.
+    assert found.active[:, :, 0].sum() == 2 * pixels
+    for column, label in enumerate(images.vocabulary):
+        mine = sum(images.mask(i, label).sum() for i in range(len(images)))
+        assert found.truth[0, :, column].sum() == mine
+        # The next picture's, brought to each one's own size.
+        assert found.truth[1, :, column].sum() == pytest.approx(pixels / 2, rel=0.05)
+
+
 def test_overlapping_things_lose_no_pixel() -> None:
     person, bat = np.zeros((4, 5), bool), np.zeros((4, 5), bool)
     person[:, 1:4], bat[2, :] = True, True
@@ -138,6 +184,16 @@ def test_without_names_numbers_mean_nothing(tmp_path: Path, write: Any, open_set
         open_set(tmp_path / "set")
 
 
+def test_a_split_in_a_folder_of_its_own_is_found(tmp_path: Path, write: Any, open_set: Any) -> None:
+    write.ade(tmp_path / "set" / "validation", 9)
+    write.ade(tmp_path / "set" / "train", 6)
+    (tmp_path / "set" / "train" / "names.json").rename(tmp_path / "set" / "names.json")
+    ref = f"dataset:{tmp_path / 'set'}:validation"
+    own = open_set(ref)
+    assert len(own.search) + len(own.score) + own.n_dropped == 9
+    assert own.score.labels == {"object": ["box", "bar", "disc"]}
+
+
 def test_a_file_of_names_may_lie_anywhere(tmp_path: Path, write: Any, open_set: Any) -> None:
     write.ade(tmp_path / "set", 6)
     (tmp_path / "set" / "names.json").rename(tmp_path / "mine.json")
@@ -179,10 +235,8 @@ def test_a_mask_that_does_not_fit_its_picture_is_named(
     write.ade(tmp_path / "set", 6)
     for i in range(6):
         broken.save(tmp_path / "set" / f"m{i:03d}.png")
-    own = open_set(tmp_path / "set")
-    with pytest.raises(BadImageError, match=said) as error:
-        own.score.mask(0, "box")
-    assert own.score.ids[0] in str(error.value)
+    with pytest.raises(BadImageError, match=f"row \\d of set: .*{said}.*; mend or remove it"):
+        open_set(tmp_path / "set")
 
 
 def test_a_label_of_two_concepts_is_told_apart(tmp_path: Path, write: Any, open_set: Any) -> None:
