@@ -76,7 +76,8 @@ if TYPE_CHECKING:
     "--protocol",
     default="strict",
     show_default=True,
-    help="Which rules the tasks follow: strict; iou and clip also paper and released.",
+    help="Which rules the tasks follow: strict; iou, clip and consistency also paper, iou and clip "
+    "released.",
 )
 @seed_option
 @explaining_options

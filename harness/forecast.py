@@ -130,8 +130,9 @@ def _task(spec: TaskSpec, wanted: Wanted, runs: Sequence[Run], price: Price | No
 
 def _kept(run: Run, lines: Sequence[Line], wanted: Wanted) -> int:
     """Requests that need no call, as the stored run has made them too. One is made all the same,
-    to see who answers."""
-    if wanted.kept is None or not wanted.asks_judge:
+    to see who answers. Another seed draws other items: of them nothing is known."""
+    same = run.document.get("seed") == wanted.seed
+    if wanted.kept is None or not wanted.asks_judge or not same:
         return 0
     names = {line["id"] for line in lines}
     requests = {e["key"]: e for e in run.judge() if e["key"] in names and e["role"] == "judge"}

@@ -162,3 +162,4 @@ def test_replies_that_are_kept_need_no_call_but_the_one_that_shows_who_answers(
     some = told(kept=lambda entry: entry["key"] in heard)
     assert (some.judge_calls, some.kept_replies) == (4, 4)
     assert told(kept=lambda entry: False).judge_calls == 8
+    assert told(kept=lambda entry: True, seed=1).judge_calls == 8
