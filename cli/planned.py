@@ -54,12 +54,20 @@ def _print(found: Forecast) -> None:
         click.echo(f"{found.known_run} ({found.known_status}) is of these options: it {what}")
     if kept := sum(task.kept_replies for task in found.tasks):
         click.echo(f"{kept} further replies are kept by earlier runs, and are not asked for again")
+    if any(task.assumed for task in found.tasks):
+        click.echo(f"USD: no run has counted tokens; {_assumed()} a call are assumed, rather many")
     if any(task.source is None for task in found.tasks):
         click.echo(
             "unknown: no stored run of that task on these SAEs and layers; a run of all samples "
             "tells, once"
         )
     click.echo("minutes leave out loading the model and training SAEs; nothing was written")
+
+
+def _assumed() -> str:
+    from ..harness.budget import ASSUMED_CALL
+
+    return f"{ASSUMED_CALL['prompt_tokens']:,} + {ASSUMED_CALL['completion_tokens']} tokens"
 
 
 def _row(task: TaskForecast) -> tuple[str, ...]:

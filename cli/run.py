@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     "--protocol",
     default="strict",
     show_default=True,
-    help="Which rules the tasks follow: strict; iou and clip also paper and released, under which "
-    "the model sees every picture squashed, as --image-tokens squash does.",
+    help="Which rules the tasks follow: strict; iou, clip and consistency also paper, iou and clip "
+    "released. Under these the model sees every picture squashed, as --image-tokens squash does.",
 )
 @seed_option
 @explaining_options

@@ -17,6 +17,8 @@ BATCH_SHARE = 0.5
 """Of the price, where questions go in batches: what OpenAI and others that have them charge."""
 PICTURE_TOKENS = 800
 """Assumed of a picture before the endpoint has counted: what hosted models charge for one."""
+ASSUMED_CALL = {"prompt_tokens": 5 * PICTURE_TOKENS + 500, "completion_tokens": 50}
+"""Of one verdict on five pictures, before a run has counted: rather too much than too little."""
 _LETTERS_A_TOKEN = 3
 
 

@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .budget import Price
+from .budget import ASSUMED_CALL, Price
 from .limits import Limit, limited, selected
 from .rundir import Run
 from .task import Line, Sample, TaskSpec
 
 UNKNOWN = "unknown"
-_MILLION = 1e6
 _DECIDING = ("model", "saes", "layers")
 """Options that decide which samples there are, beside the task's own."""
 
@@ -50,6 +49,8 @@ class TaskForecast:
     seconds: float | None = None
     """Without loading, and without training SAEs."""
     dollars: float | None = None
+    assumed: bool = False
+    """Whether no run has counted tokens yet, so that `dollars` are of `budget.ASSUMED_CALL`."""
     source: str | None = None
     """The run that it is estimated from."""
 
@@ -121,15 +122,17 @@ def _task(spec: TaskSpec, wanted: Wanted, runs: Sequence[Run], price: Price | No
         judge_calls=calls,
         kept_replies=kept,
         seconds=None if spent is None or not stored else spent * len(lines) / len(stored),
-        dollars=_dollars(calls, run, price),
+        dollars=_dollars(calls, _counted(run), price),
+        assumed=bool(calls and price and _counted(run) is None),
         source=run.id,
     )
 
 
 def _kept(run: Run, lines: Sequence[Line], wanted: Wanted) -> int:
     """Requests that need no call, as the stored run has made them too. One is made all the same,
-    to see who answers."""
-    if wanted.kept is None or not wanted.asks_judge:
+    to see who answers. Another seed draws other items: of them nothing is known."""
+    same = run.document.get("seed") == wanted.seed
+    if wanted.kept is None or not wanted.asks_judge or not same:
         return 0
     names = {line["id"] for line in lines}
     requests = {e["key"]: e for e in run.judge() if e["key"] in names and e["role"] == "judge"}
@@ -170,14 +173,19 @@ def _sample(line: Line) -> Sample:
     return Sample(line["id"], line["cluster"], payload=line, **where)
 
 
-def _dollars(calls: int, run: Run, price: Price | None) -> float | None:
-    """By the tokens that a stored call took; nothing is known of a judge that was never asked."""
-    judge = run.document.get("judge", {})
-    asked = judge.get("calls", 0) if judge.get("provider") != "replay" else 0
+def _dollars(calls: int, counted: Mapping[str, int] | None, price: Price | None) -> float | None:
+    """By the tokens that stored calls took, or else by those that one is assumed to take."""
     if calls == 0:
         return 0.0
-    if price is None or not asked:
+    if price is None:
         return None
-    spent = price.prompt * judge.get("prompt_tokens", 0)
-    spent += price.completion * judge.get("completion_tokens", 0)
-    return float(calls * spent / asked / _MILLION)
+    if counted is None:
+        return calls * price.of(ASSUMED_CALL)
+    return calls * price.of(counted) / counted["calls"]
+
+
+def _counted(run: Run) -> Mapping[str, int] | None:
+    """What a run has counted; nothing is known of a judge that was never asked."""
+    judge = run.document.get("judge", {})
+    asked = judge.get("calls", 0) if judge.get("provider") != "replay" else 0
+    return judge if asked and judge.get("prompt_tokens") else None

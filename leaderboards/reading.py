@@ -28,7 +28,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,150}")
 """A run's id or a SAE's slug: one folder name that leads nowhere else."""
 TASK = re.compile(rf"{NAME.pattern}(/{NAME.pattern})?")
 _CARRIED = re.compile(rf"run\.json|judge\.jsonl|samples/{NAME.pattern}\.jsonl")
-_LEFT_OUT = re.compile(rf"(cards|plots)(/img)?/{NAME.pattern}|calls\.jsonl")
+_LEFT_OUT = re.compile(rf"(cards|plots)(/img)?/{NAME.pattern}|(calls|batches)\.jsonl")
 
 
 def listed_files(manifest: Any) -> dict[str, str]:

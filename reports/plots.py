@@ -61,6 +61,8 @@ _STYLE: dict[str, Any] = {
 }
 _MANY = 8
 """More names on the axis than this make a plot wide and its names slanted."""
+_ROW = 45
+"""Letters of a legend that fit into one row."""
 _LONG = 28
 """Longer names are cut; the whole text is on the card."""
 
@@ -89,8 +91,9 @@ def draw(plot: Mapping[str, Any]) -> PlotView | None:
 
         figure = Figure(figsize=(9.6 if wide else 5.6, 3.4), layout="constrained")
         _fill(figure.add_subplot(), plot, points)
-        if len(_series(points)) > 1:
-            figure.legend(loc="outside upper left", ncols=4, fontsize=8.5)
+        if len(series := _series(points)) > 1:
+            columns = 2 if sum(map(len, series)) > _ROW and not wide else 4
+            figure.legend(loc="outside upper left", ncols=columns, fontsize=8.5)
         page = StringIO()
         metadata = {"Date": None, "Creator": None}
         figure.savefig(page, format="svg", transparent=True, metadata=metadata)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from lmmsae_eval.harness.budget import Price
+from lmmsae_eval.harness.budget import ASSUMED_CALL, Price
 from lmmsae_eval.harness.forecast import Forecast, Wanted, forecast
 from lmmsae_eval.harness.rundir import JUDGE, Run, load_run
 from lmmsae_eval.harness.runner import Plan, execute
@@ -117,18 +117,23 @@ def test_repeats_cost_so_many_times_more(tell: Tell, stored: Run) -> None:
     assert found.to_json()["total"]["samples"] == 30
 
 
-def test_money_needs_a_price_and_a_run_that_has_counted_tokens(tell: Tell, stored: Run) -> None:
+def test_money_needs_a_price_and_is_assumed_until_a_run_has_counted_tokens(
+    tell: Tell, stored: Run
+) -> None:
     counted = {"provider": "openai", "calls": 4, "prompt_tokens": 4000, "completion_tokens": 8}
     price = Price(2.5, 10)
 
-    assert tell(stored, asks_judge=True, price=price).total("dollars") is None
+    unheard = tell(stored, asks_judge=True, price=price)
+    assert unheard.tasks[0].assumed
+    assert unheard.total("dollars") == pytest.approx(8 * price.of(ASSUMED_CALL))
     asked = edited(stored, judge=counted)
     assert tell(asked, asks_judge=True).total("dollars") is None
     found = tell(asked, asks_judge=True, price=price)
     assert found.total("judge_calls") == 8
+    assert not found.tasks[0].assumed
     assert found.total("dollars") == pytest.approx(8 * (1000 * 2.5 + 2 * 10) / 1e6)
     replayed = edited(stored, judge=counted | {"provider": "replay"})
-    assert tell(replayed, asks_judge=True, price=price).total("dollars") is None
+    assert tell(replayed, asks_judge=True, price=price).tasks[0].assumed
 
 
 def test_a_judge_that_costs_nothing_costs_nothing(tell: Tell, stored: Run) -> None:
@@ -157,3 +162,4 @@ def test_replies_that_are_kept_need_no_call_but_the_one_that_shows_who_answers(
     some = told(kept=lambda entry: entry["key"] in heard)
     assert (some.judge_calls, some.kept_replies) == (4, 4)
     assert told(kept=lambda entry: False).judge_calls == 8
+    assert told(kept=lambda entry: True, seed=1).judge_calls == 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from lmmsae_eval.harness.prediction_powered import (
@@ -119,11 +122,46 @@ def test_the_interval_covers_the_truth_in_93_to_97_percent(n: int, p: float, rig
     assert 0.93 <= _coverage(n, p, right, 4000) <= 0.97
 
 
+def _wilson_coverage(n: int, p: float) -> float:
+    counts = np.random.default_rng([n, round(100 * p)]).binomial(n, p, 4000).tolist()
+    bounds = {k: wilson(int(k), n) for k in set(counts)}
+    return float(np.mean([bounds[k].low <= p <= bounds[k].high for k in counts]))
+
+
 @pytest.mark.campaign
 @pytest.mark.parametrize("n", [100, 200, 400])
 @pytest.mark.parametrize("p", [0.5, 0.6, 0.7, 0.8, 0.9])
 def test_wilsons_interval_covers_the_truth_in_93_to_97_percent(n: int, p: float) -> None:
-    counts = np.random.default_rng([n, round(100 * p)]).binomial(n, p, 4000)
-    bounds = {k: wilson(int(k), n) for k in set(counts.tolist())}
-    hits = [bounds[k].low <= p <= bounds[k].high for k in counts.tolist()]
-    assert 0.93 <= np.mean(hits) <= 0.97
+    assert 0.93 <= _wilson_coverage(n, p) <= 0.97
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "judges-and-people.md"
+CELLS = [(n, p) for n in (20, 50, 100, 200) for p in (0.5, 0.7, 0.9, 0.97)]
+RIGHT = (0.6, 0.8, 0.9, 0.97)
+
+
+def _short(share: float) -> str:
+    return f"{share:.3f}".removeprefix("0")
+
+
+def _start_of_row(n: int, p: float) -> str:
+    return f"| {n} | {p:g} | {_short(_wilson_coverage(n, p))} |".replace("| 0.", "| .")
+
+
+@pytest.mark.parametrize(("n", "p"), CELLS)
+def test_the_docs_say_how_often_wilsons_interval_holds(n: int, p: float) -> None:
+    assert _start_of_row(n, p) in DOCS.read_text(encoding="utf-8")
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_the_docs_hold_the_coverage_table_that_this_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = []
+    for n, p in CELLS:
+        found = (_short(_coverage(n, p, right, 1500, seed=1)) for right in RIGHT)
+        rows.append(f"{_start_of_row(n, p)} {' / '.join(found)} |")
+    with capsys.disabled():
+        sys.stdout.write("\n" + "\n".join(rows) + "\n")
+    assert "\n".join(rows) in DOCS.read_text(encoding="utf-8")

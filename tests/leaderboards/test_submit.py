@@ -74,6 +74,19 @@ def test_judges_replies_travel_along_compressed(make_run: Any, board: Path, tamp
     assert gzip.decompress((folder / "judge.jsonl.gz").read_bytes()) == b'{"reply": "1"}\n'
 
 
+@pytest.mark.parametrize("name", ["calls.jsonl", "batches.jsonl"])
+def test_how_a_judge_was_called_stays_at_home(
+    make_run: Any, board: Path, tamper: Any, name: str
+) -> None:
+    run = make_run()
+    (run.path / name).write_text("{}\n")
+    tamper.run(run, lambda document: None)
+
+    folder = board / submit(run, board).path
+
+    assert not list(folder.rglob(f"{name}*"))
+
+
 def test_the_same_run_submitted_again_changes_nothing_and_says_so(
     make_run: Any, board: Path
 ) -> None:

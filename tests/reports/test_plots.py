@@ -24,7 +24,7 @@ def svg(kind: str, *points: dict[str, Any]) -> str:
 POINT = {"x": "boat", "y": 0.5, "low": 0.4, "high": 0.6, "series": "main"}
 
 
-@pytest.mark.parametrize("kind", ["bars", "scatter", "lines"])
+@pytest.mark.parametrize("kind", ["bars", "scatter", "lines", "reliability"])
 def test_every_kind_of_plot_is_one_sound_element_with_its_labels(kind: str) -> None:
     element = ElementTree.fromstring(svg(kind, POINT, POINT | {"x": "sea", "series": "null"}))
     texts = {text.strip() for text in element.itertext()}
