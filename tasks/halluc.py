@@ -27,10 +27,11 @@ from .hallucination.bench import Bench
 from .hallucination.metrics import METRICS
 from .hallucination.neutral import NEUTRAL, neutral_questions
 from .hallucination.questions import NO_FIGURE
-from .hallucination.running import arms_alone, arms_at_sae, replies
+from .hallucination.running import arms_alone, arms_at_sae, prefixed, replies, same_arm
 from .hallucination.scoring import question_detail
 from .hallucination.table import SELECTION, all_rows
 from .hallucination.why import WHY, siblings
+from .needs import QUESTIONS
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Halluc(Task[Subject]):
     """Yes/no questions under untouched, reconstructed, steered and control arms."""
 
     batch_size: ClassVar[int] = 64
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = (QUESTIONS,)
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="halluc",
         version=1,
@@ -70,7 +71,7 @@ class Halluc(Task[Subject]):
     def samples(self, context: Context[Subject]) -> Iterator[Sample]:
         """Question by question in batches, all arms of one batch after the other."""
         bench = Bench.of(context)
-        saes = _prefixed(context.subject.main_saes)
+        saes = prefixed(context.subject.main_saes)
         for chunk in _aligned(bench.test, self.batch_size):
             for arm in arms_alone(bench.options):
                 yield from _samples_of(chunk, arm, arm, None)
@@ -86,7 +87,7 @@ class Halluc(Task[Subject]):
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> list[Outcome]:
         bench = Bench.of(context)
         outcomes: dict[str, Outcome] = {}
-        for group in _groups(samples):
+        for group in same_arm(samples):
             outcomes |= _group_outcomes(bench, group)
         return [outcomes[sample.id] for sample in samples]
 
@@ -103,17 +104,6 @@ class Halluc(Task[Subject]):
         from .hallucination.pictures import arm_plots
 
         return arm_plots(rows)
-
-
-def _prefixed(saes: Sequence[TrainedSae]) -> list[tuple[str, TrainedSae]]:
-    """Ids name the hookpoint and not the SAE, so that other SAEs there answer the same items."""
-    seen: dict[str, int] = {}
-    prefixed = []
-    for sae in saes:
-        name = sae.hookpoint.name
-        number = seen[name] = seen.get(name, 0) + 1
-        prefixed.append((name if number == 1 else f"{name}#{number}", sae))
-    return prefixed
 
 
 def _aligned(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:
@@ -146,14 +136,6 @@ def _sample(name: str, ask: _Ask, cluster: str) -> Sample:
         hookpoint=ask.trained.hookpoint.name if ask.trained else None,
         payload=ask,
     )
-
-
-def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples that go through the model together: one arm of one SAE."""
-    groups: dict[tuple[str, str | None, str | None], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.arm, sample.sae, sample.hookpoint), []).append(sample)
-    return list(groups.values())
 
 
 def _aside_samples(bench: Bench, prefix: str, sae: TrainedSae, size: int) -> Iterator[Sample]:
