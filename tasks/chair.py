@@ -155,9 +155,9 @@ def _truth(subject: Subject, objects: Mapping[str, str] | None) -> Truth:
         raise UsageError(
             "nothing says which objects are in the figures of these questions; give --objects"
         )
-    provider = subject.provider
-    names = (name for name, concept in provider.vocabulary.items() if concept == "object")
-    return Truth.of(Vocabulary.of(names), provider.things())
+    things = subject.provider.things()
+    names = sorted({name for there in things.values() for name in there})
+    return Truth.of(Vocabulary.of(names), things)
 
 
 def _samples_of(

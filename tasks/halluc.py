@@ -95,10 +95,12 @@ class Halluc(Task[Subject]):
         return all_rows(lines)
 
     def cards(self, lines: Sequence[Line], context: Context[Subject]) -> Iterable[Card]:
+        from .hallucination.firing import features_of
         from .hallucination.pictures import family_cards
 
         bench = Bench.of(context)
-        return family_cards(lines, {q.id: q for q in bench.test}, bench.image_for)
+        questions = {q.id: q for q in bench.test}
+        return family_cards(lines, questions, bench.image_for, features_of(context, bench))
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         from .hallucination.pictures import arm_plots

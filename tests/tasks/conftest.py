@@ -164,6 +164,12 @@ class PlantedImages:
     """Figures without their questions: all that an SAE's L0 is measured on."""
 
     records: Sequence[Record]
+    name: str = "planted"
+    revision: str = "planted-1"
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(record["filename"]) for record in self.records]
 
     def __len__(self) -> int:
         return len(self.records)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ....errors import UsageError
 from ....harness.identity import sha256
-from .index import NEAR, Index, read_index, split
+from .index import NEAR, read_index, split
 from .own import OwnImages, Words
 from .rows import open_rows
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from ....harness.artefacts import ArtefactStore
     from ....harness.progress import Progress
     from ....sae.lmm import LMM, Prompt
-    from ..imageset import ImageSet
     from ...hallucination.questions import QuestionSet
     from ...subject import Provider
-    from .rows import Rows
+    from ..imageset import ImageSet
 
 QUESTION = "What do the bright parts of this picture show? Answer in one or two words."
 """Put to an LMM that is no testbed's; ours are asked as they were taught."""
@@ -122,6 +121,9 @@ class OwnProvider:
 
     def questions(self, split: Literal["dev", "test", "all"]) -> QuestionSet:
         return self._base.questions(split)
+
+    def things(self) -> Mapping[str, Sequence[str]]:
+        return self._base.things()
 
     def clip_folder(self) -> Path:
         return self._base.clip_folder()

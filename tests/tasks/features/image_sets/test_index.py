@@ -32,8 +32,8 @@ def folder_of(path: Path, n: int) -> Path:
 
 
 def sides(own: Any) -> dict[str, str]:
-    found = {name: "search" for name in own.search.ids}
-    return found | {name: "score" for name in own.score.ids}
+    found = dict.fromkeys(own.search.ids, "search")
+    return found | dict.fromkeys(own.score.ids, "score")
 
 
 def test_a_third_is_held_out_by_the_picture_alone() -> None:

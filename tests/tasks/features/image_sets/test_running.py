@@ -14,8 +14,8 @@ from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.tasks.dryrun import dry_run
 from lmmsae_eval.tasks.images import own_images
-from lmmsae_eval.tasks.rescoring import rescore
 from lmmsae_eval.tasks.request import Request, chosen_tasks
+from lmmsae_eval.tasks.rescoring import rescore
 from lmmsae_eval.tasks.session import run
 
 WORLD = "tests/seeing"
