@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import IncompleteError, UsageError
 from .find import find_run
 from .options import json_option, print_json
 from .table import print_table
@@ -78,7 +79,18 @@ def ls(as_json: bool) -> None:
     "scorings",
     multiple=True,
     type=click.Choice(["paper", "lmms_eval", "vlmevalkit"]),
-    help="By whose rules; repeatable.  [default: all three]",
+    help="By whose rules; repeatable.  [default: all three; with a judge the first two]",
+)
+@click.option(
+    "--judge",
+    metavar="REF",
+    help="Ask a judge, as published, instead of parsing: openai/MODEL, a URL[#model], hf:FOLDER|ID "
+    "or replay:FILE.",
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the judge's replies are kept, never to be paid for twice.  [default: FILE.judged]",
 )
 @click.option("--arm", default="untouched", show_default=True, help="Of a run.")
 @click.option("--hookpoint", metavar="NAME", help="Of a run whose arm is at several.")
@@ -89,6 +101,8 @@ def score_(
     scorings: tuple[str, ...],
     arm: str,
     hookpoint: str | None,
+    judge: str | None,
+    record: Path | None,
     as_json: bool,
 ) -> None:
     """HallusionBench's published aggregates from a file of replies, by three harnesses' rules.
@@ -100,13 +114,20 @@ def score_(
     from ..tasks.benchmarks.scorings import SCORINGS, score_by
 
     said = _predictions(file, questions, arm, hookpoint)
-    found = [score_by(name, said.records, said.answers) for name in scorings or SCORINGS]
+    broken = 0
+    if judge is None:
+        found = [score_by(name, said.records, said.answers) for name in scorings or SCORINGS]
+    else:
+        record = record or file.with_name(f"{file.name}.judged")
+        found, broken = _judged(said, file, judge, record, scorings)
     if as_json:
         print_json({"not_asked": said.not_asked, "scorings": [asdict(each) for each in found]})
-        return
-    _print_scored(found)
-    if said.not_asked:
-        click.echo(f"{said.not_asked} questions have no reply and are left out", err=True)
+    else:
+        _print_scored(found)
+        if said.not_asked:
+            click.echo(f"{said.not_asked} questions have no reply and are left out", err=True)
+    if broken:
+        raise IncompleteError(f"{broken} calls of the judge broke; the same command asks again")
 
 
 @command.command("export")
@@ -164,6 +185,27 @@ def _predictions(
     if questions is not None:
         return read_predictions(file, read_file(questions))
     return read_predictions(file, read_published(HALLUSIONBENCH, data_root() / HALLUSIONBENCH.name))
+
+
+def _judged(
+    said: Predictions, file: Path, judge: str, record: Path, scorings: Sequence[str]
+) -> tuple[list[Scored], int]:
+    """The scores, and how many replies the judge could not be asked about."""
+    from ..harness.rundir import RunDirectory
+    from ..harness.transcript import Transcript
+    from ..tasks.benchmarks.judging import JUDGED, judge_replies, score_judged
+    from ..tasks.chats import open_chat
+
+    if file.is_dir():
+        raise UsageError("a run keeps yes and no, not the replies; --judge needs a file of replies")
+    if strangers := set(scorings) - set(JUDGED):
+        raise UsageError(f"{strangers.pop()} parses, it asks no judge; leave it or --judge out")
+    transcript, folder = Transcript(), RunDirectory(record)
+    client = open_chat(judge, "judge", transcript)
+    with folder.lock():
+        transcript.open(folder)
+        judged = judge_replies(said, client)
+    return score_judged(judged, scorings or JUDGED), judged.count("error")
 
 
 def _print_scored(found: Sequence[Scored]) -> None:

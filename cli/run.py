@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     required=True,
     callback=split_commas,
     metavar="LIST",
-    help="iou,clip,consistency,halluc,dissect,attr_faithfulness,core,mono,detect,fuzz or a "
+    help="iou,clip,consistency,halluc,chair,dissect,attr_faithfulness,core,mono,detect,fuzz or a "
     "plugin's; `lmmsae-eval ls tasks` lists them.",
 )
 @click.option(

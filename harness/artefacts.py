@@ -95,6 +95,12 @@ class ArtefactStore:
             _write(folder, key, lambda path: None)
         return folder
 
+    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
+        """Whether `get` would build nothing."""
+        digest = sha256(key)
+        there = self.path is not None and (self.path / kind / digest / _KEY_FILE).is_file()
+        return there or (kind, digest) in self._memory
+
     def ls(self) -> list[Artefact]:
         """Everything on disk that can be read."""
         return [artefact for artefact in self.everything() if artefact.key is not None]

@@ -122,6 +122,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
         "clip": f"{_OUR_PACKAGE}.tasks.clip:Clip",
         "consistency": f"{_OUR_PACKAGE}.tasks.consistency:Consistency",
         "halluc": f"{_OUR_PACKAGE}.tasks.halluc:Halluc",
+        "chair": f"{_OUR_PACKAGE}.tasks.chair:Chair",
         "dissect": f"{_OUR_PACKAGE}.tasks.dissect:Dissect",
         "attr_faithfulness": f"{_OUR_PACKAGE}.tasks.attr_faithfulness:AttrFaithfulness",
         "core": f"{_OUR_PACKAGE}.tasks.core:Core",

@@ -32,6 +32,7 @@ from .features.tables import mean_rows
 from .hallucination.asking import Asker
 from .hallucination.memory import Memory
 from .hallucination.questions import Question, read_questions
+from .needs import QUESTIONS
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class AttrFaithfulness(Task[Subject]):
     """Attribution against exact ablation, and against orders that know less."""
 
     batch_size: ClassVar[int] = CHUNK * len(ARMS)
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = (QUESTIONS,)
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="attr_faithfulness",
         version=1,

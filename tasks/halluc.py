@@ -28,10 +28,11 @@ from .hallucination.bench import Bench
 from .hallucination.metrics import METRICS
 from .hallucination.neutral import NEUTRAL, neutral_questions
 from .hallucination.questions import NO_FIGURE
-from .hallucination.running import arms_alone, arms_at_sae, replies
+from .hallucination.running import arms_alone, arms_at_sae, prefixed, replies, same_arm
 from .hallucination.scoring import question_detail
 from .hallucination.table import SELECTION, all_rows
 from .hallucination.why import WHY, siblings
+from .needs import QUESTIONS
 from .subject import Subject
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Halluc(Task[Subject]):
     """Yes/no questions under untouched, reconstructed, steered and control arms."""
 
     batch_size: ClassVar[int] = 64
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = (QUESTIONS,)
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="halluc",
         version=1,
@@ -71,7 +72,7 @@ class Halluc(Task[Subject]):
     def samples(self, context: Context[Subject]) -> Iterator[Sample]:
         """Question by question in batches, all arms of one batch after the other."""
         bench = Bench.of(context)
-        saes = _prefixed(context.subject.main_saes)
+        saes = prefixed(context.subject.main_saes)
         for chunk in _aligned(bench.test, self.batch_size):
             for arm in arms_alone(bench.options):
                 yield from _samples_of(chunk, arm, arm, None)
@@ -87,7 +88,7 @@ class Halluc(Task[Subject]):
     def evaluate(self, samples: Sequence[Sample], context: Context[Subject]) -> list[Outcome]:
         bench = Bench.of(context)
         outcomes: dict[str, Outcome] = {}
-        for group in _groups(samples):
+        for group in same_arm(samples):
             for part in bench.asker.memory.over(group, partial(_group_outcomes, bench)):
                 outcomes |= part
         return [outcomes[sample.id] for sample in samples]
@@ -96,26 +97,17 @@ class Halluc(Task[Subject]):
         return all_rows(lines)
 
     def cards(self, lines: Sequence[Line], context: Context[Subject]) -> Iterable[Card]:
+        from .hallucination.firing import features_of
         from .hallucination.pictures import family_cards
 
         bench = Bench.of(context)
-        return family_cards(lines, {q.id: q for q in bench.test}, bench.image_for)
+        questions = {q.id: q for q in bench.test}
+        return family_cards(lines, questions, bench.image_for, features_of(context, bench))
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         from .hallucination.pictures import arm_plots
 
         return arm_plots(rows)
-
-
-def _prefixed(saes: Sequence[TrainedSae]) -> list[tuple[str, TrainedSae]]:
-    """Ids name the hookpoint and not the SAE, so that other SAEs there answer the same items."""
-    seen: dict[str, int] = {}
-    prefixed = []
-    for sae in saes:
-        name = sae.hookpoint.name
-        number = seen[name] = seen.get(name, 0) + 1
-        prefixed.append((name if number == 1 else f"{name}#{number}", sae))
-    return prefixed
 
 
 def _aligned(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:
@@ -148,14 +140,6 @@ def _sample(name: str, ask: _Ask, cluster: str) -> Sample:
         hookpoint=ask.trained.hookpoint.name if ask.trained else None,
         payload=ask,
     )
-
-
-def _groups(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples that go through the model together: one arm of one SAE."""
-    groups: dict[tuple[str, str | None, str | None], list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault((sample.arm, sample.sae, sample.hookpoint), []).append(sample)
-    return list(groups.values())
 
 
 def _aside_samples(bench: Bench, prefix: str, sae: TrainedSae, size: int) -> Iterator[Sample]:

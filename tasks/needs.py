@@ -19,7 +19,9 @@ MASKS = "masks"
 """The image set's own, and no segmenter will do."""
 CLIP = "clip"
 """How near texts and images are: `--clip`."""
-NEEDS = (JUDGE, EXPLANATIONS, EXEMPLARS, SEGMENTER, MASKS, CLIP)
+QUESTIONS = "questions"
+"""Yes/no questions about images: `--questions`."""
+NEEDS = (JUDGE, EXPLANATIONS, EXEMPLARS, SEGMENTER, MASKS, CLIP, QUESTIONS)
 
 _Task = Task[Any] | type[Task[Any]]
 

@@ -43,6 +43,9 @@ class Provider(Protocol):
 
     def questions(self, split: Literal["dev", "test", "all"]) -> QuestionSet: ...
 
+    def things(self) -> Mapping[str, Sequence[str]]:
+        """The objects in the figures of its questions, by file name."""
+
     def clip_folder(self) -> Path: ...
 
     def highlight_question(self, kind: str | None) -> str: ...

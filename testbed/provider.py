@@ -66,6 +66,11 @@ class Testbed:
     def questions(self, split: str = "all") -> QuestionSet:
         return drawn_questions(split)
 
+    def things(self) -> Mapping[str, Sequence[str]]:
+        """The objects in the figures of its questions, by file name."""
+        scenes = drawn_questions().scenes
+        return {name: [thing.name for thing in scene.things] for name, scene in scenes.items()}
+
     def clip_folder(self) -> Path:
         return _folder("clip")
 

@@ -50,27 +50,33 @@ def code(question: Question, answer: str | None) -> Code:
 def diagnose(
     records: Sequence[Record],
     answers: Sequence[str | None],
-    same: Sequence[bool] | None = None,
+    same: Sequence[bool | None] | None = None,
 ) -> list[Cause | None]:
     """A cause per record; None for right answers and where figure 0 was not asked.
 
     `same` says which answers agree with that on figure 0, as a judge would; without it two answers
-    agree when they are parsed to the same word.
+    agree when they are parsed to the same word. Where it is None, so is a cause that hangs on it.
     """
     questions = [Question(record) for record in records]
     codes = [code(q, a) for q, a in zip(questions, answers, strict=True)]
-    firsts = {q.pair: place for place, q in enumerate(questions) if _is_first(q)}
+    firsts = first_of(records)
     causes: list[Cause | None] = []
     for place, question in enumerate(questions):
         first = firsts.get(question.pair)
-        agrees = (
-            same[place]
-            if same is not None
-            else first is not None and answers[place] == answers[first]
-        )
         before = None if first is None else codes[first]
-        causes.append(_cause(question, codes[place], before, agrees))
+        parsed = first is not None and answers[place] == answers[first]
+        agrees = parsed if same is None else same[place]
+        possible = {
+            _cause(question, codes[place], before, flag)
+            for flag in ((True, False) if agrees is None else (agrees,))
+        }
+        causes.append(possible.pop() if len(possible) == 1 else None)
     return causes
+
+
+def first_of(records: Sequence[Record]) -> dict[str, int]:
+    """By question pair, the place of the record on figure 0."""
+    return {Question(r).pair: place for place, r in enumerate(records) if _is_first(Question(r))}
 
 
 def shares(causes: Sequence[Cause | None]) -> Shares:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import UsageError
 from ...harness.identity import sha256
+from ...harness.registry import TASKS
 from ..hallucination.questions import (
     NO_FIGURE,
     Record,
@@ -16,6 +17,7 @@ from ..hallucination.questions import (
     read_questions,
     split_families,
 )
+from ..needs import QUESTIONS, needs
 from .figures import Figures, expected, open_figures
 from .published import FIGURES, PUBLISHED, Published, data_root
 from .reading import read_file, read_published
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ...harness.progress import Progress
 
 HALLUC = "halluc"
-"""The task that asks them."""
+"""The task that asks all of them."""
 _SPLIT_SEED = 0
 """Dev and test are the same families in every run, whatever its seed."""
 
@@ -94,8 +96,10 @@ def asked_questions(
         if images is not None:
             raise UsageError("--images are those of --questions; give the questions too")
         return None
-    if HALLUC not in tasks:
-        raise UsageError(f"--questions are for the task {HALLUC}; add it to --tasks")
+    if not any(needs(TASKS.get(name), QUESTIONS) for name in tasks):
+        raise UsageError(
+            "--questions are for halluc, chair and attr_faithfulness; add one of them to --tasks"
+        )
     asked = open_questions(ref, images)
     if asked.left_out:
         progress.say(

@@ -27,6 +27,8 @@ class Predictions:
 
     records: Sequence[Record]
     answers: Sequence[str | None]
+    replies: Sequence[str]
+    """As the model gave them; of a run, as they were parsed."""
     not_asked: int
     """Questions without any reply: they are left out, and the scores' n says so."""
 
@@ -49,8 +51,10 @@ def read_predictions(path: Path, questions: Sequence[Record]) -> Predictions:
     if not replies:
         raise UsageError(f"{path} holds no reply; write one JSON object per question")
     asked = [(record, replies[key]) for key, record in known.items() if key in replies]
-    answers = [parse_answer(reply) for _, reply in asked]
-    return Predictions([record for record, _ in asked], answers, len(known) - len(asked))
+    texts = [reply for _, reply in asked]
+    answers = [parse_answer(text) for text in texts]
+    records = [record for record, _ in asked]
+    return Predictions(records, answers, texts, len(known) - len(asked))
 
 
 def predictions_of_run(run: Run, arm: str, layer: str | None = None) -> Predictions:
@@ -70,7 +74,9 @@ def predictions_of_run(run: Run, arm: str, layer: str | None = None) -> Predicti
         )
     answers = list(by_item(chosen).values())
     broken = len(chosen) - len(answers)
-    return Predictions([a.question.record for a in answers], [a.answer for a in answers], broken)
+    said = [a.answer for a in answers]
+    records = [a.question.record for a in answers]
+    return Predictions(records, said, [each or "" for each in said], broken)
 
 
 def _rows(path: Path) -> list[Mapping[str, Any]]:

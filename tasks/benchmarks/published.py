@@ -88,7 +88,7 @@ POPE = Published(
 )
 AMBER = Published(
     name="amber",
-    title="AMBER, yes/no part (Wang et al., arXiv 2311.07397)",
+    title="AMBER (Wang et al., arXiv 2311.07397)",
     licence="Apache-2.0",
     files=(
         _amber(
@@ -98,6 +98,14 @@ AMBER = Published(
         _amber(
             "annotations.json",
             "db22a436c4836fbb295e60b4e80d519573077579fb7032f01b193c1bd022b797",
+        ),
+        _amber(
+            "relation.json",
+            "c4c1491e9bbc3209abc1888c12a1bf8413bdbab8a0d8be04b990a2e7680cf23e",
+        ),
+        _amber(
+            "safe_words.txt",
+            "f92cf1123f4578a2630832fac3e6ac4de36212ea55859d3bed4fd233723f4043",
         ),
     ),
     n_questions=14216,

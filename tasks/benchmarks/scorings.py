@@ -9,7 +9,7 @@ that is neither yes nor no is worth, and in what they report:
   subcategory too.
 
 Answers are parsed here, where `paper` and `lmms_eval` ask a GPT judge: with replies that begin with
-yes or no the two agree.
+yes or no the two agree. `judging.py` asks one.
 """
 
 from __future__ import annotations
@@ -49,11 +49,15 @@ def score_by(name: str, records: Sequence[Record], answers: Sequence[Answer]) ->
     return SCORINGS[name](records, answers)
 
 
-def paper(records: Sequence[Record], answers: Sequence[Answer]) -> Scored:
-    """Every published aggregate."""
+def paper(
+    records: Sequence[Record],
+    answers: Sequence[Answer],
+    same: Sequence[bool | None] | None = None,
+) -> Scored:
+    """Every published aggregate; `same` is what a judge said for the diagnosis."""
     found = asdict(score(records, answers))
     n = found.pop("n")
-    causes = shares(diagnose(records, answers))
+    causes = shares(diagnose(records, answers, same))
     diagnosis = {
         "language_hallucination": causes.language,
         "visual_illusion": causes.vision,

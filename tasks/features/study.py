@@ -21,7 +21,7 @@ from .exemplars import (
     survey_images,
 )
 from .explain import Explanation, load_explanations, save_explanations
-from .explaining import IncompleteError, whole, writer
+from .explaining import IncompleteError, Writer, whole, writer
 from .imageset import fingerprint
 from .kept import Kept
 from .masks import Mask, shown_mask
@@ -246,18 +246,11 @@ def _saes_key(subject: Subject) -> list[list[str]]:
 def _explained(
     context: Context[Subject], living_: Sequence[Living]
 ) -> list[dict[int, Explanation]]:
-    subject = context.subject
     role = writer(context)
-    key = {
-        "version": 1,
-        "survey": _survey_key(context, subject.search),
-        "latents": [[one.sae.arm, *one.latents] for one in living_],
-        "explainer": role.identity,
-    }
     try:
         found = context.artefacts.get(
             "explanations",
-            key,
+            _explanations_key(context, living_, role),
             lambda: whole(role.write(living_)),
             save_explanations,
             load_explanations,
@@ -266,6 +259,31 @@ def _explained(
         found = broken.found
     pairs = zip(living_, found, strict=True)
     return [dict(zip(one.latents, said, strict=True)) for one, said in pairs]
+
+
+def _explanations_key(
+    context: Context[Subject], living_: Sequence[Living], role: Writer
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "survey": _survey_key(context, context.subject.search),
+        "latents": [[one.sae.arm, *one.latents] for one in living_],
+        "explainer": role.identity,
+    }
+
+
+def explanations_at_hand(context: Context[Subject]) -> dict[str, Explanation]:
+    """By `latent_name`, those that another task or an earlier run has paid for: nobody is asked."""
+    survey = _survey_key(context, context.subject.search)
+    if not context.artefacts.has("survey", survey):
+        return {}
+    found = living(context)
+    if not context.artefacts.has(
+        "explanations", _explanations_key(context, found, writer(context))
+    ):
+        return {}
+    said = zip(found, _explained(context, found), strict=True)
+    return {one.name(latent): e for one, mine in said for latent, e in mine.items()}
 
 
 class CachedImages:

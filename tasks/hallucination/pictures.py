@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,37 +34,59 @@ _PLOTTED = (
 Arms = Mapping[str, Mapping[str, Answered]]
 
 
+Notes = tuple[Mapping[str, str], Sequence[tuple[str, "Image"]]]
+"""Of a pair's features: a text on each, and its maps under a caption."""
+Features = Callable[[str, str, Sequence[Question]], Notes]
+"""What is known of the latents of the SAE of this name and hookpoint on the questions of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The answers at one SAE."""
+
+    sae: str
+    hookpoint: str
+    arms: Arms
+    ids: Mapping[str, str]
+    """By item, the id of the steered sample: several SAEs may share a hookpoint."""
+    edits: Mapping[str, str]
+    """By topic."""
+
+
 def family_cards(
     lines: Sequence[Line],
     questions: Mapping[str, Question],
     image_for: Callable[[Record], Image | None],
+    features: Features | None = None,
 ) -> Iterator[Card]:
     """Question pairs with all figures: those that steering fixed, broke, or left wrong."""
     base = by_item(line for line in lines if line["arm"] == UNTOUCHED)
-    for hookpoint in dict.fromkeys(line["hookpoint"] for line in lines if line["hookpoint"]):
-        arms: dict[str, Mapping[str, Answered]] = {UNTOUCHED: base}
-        for arm in _SHOWN[1:]:
-            arms[arm] = by_item(x for x in lines if x["hookpoint"] == hookpoint and x["arm"] == arm)
-        edits = _edits(x for x in lines if x["hookpoint"] == hookpoint)
-        yield from _hookpoint_cards(hookpoint, arms, questions, image_for, edits)
+    for sae, hookpoint in dict.fromkeys((x["sae"], x["hookpoint"]) for x in lines if x["sae"]):
+        here = [x for x in lines if (x["sae"], x["hookpoint"]) == (sae, hookpoint)]
+        arms = {arm: by_item(x for x in here if x["arm"] == arm) for arm in _SHOWN[1:]}
+        ids = {x["detail"].get("item", ""): x["id"] for x in here if x["arm"] == STEERED}
+        place = _Place(sae, hookpoint, {UNTOUCHED: base, **arms}, ids, _edits(here))
+        yield from _cards_at(place, questions, image_for, features)
 
 
-def _hookpoint_cards(
-    hookpoint: str,
-    arms: Arms,
+def _cards_at(
+    place: _Place,
     questions: Mapping[str, Question],
     image_for: Callable[[Record], Image | None],
-    edits: Mapping[str, str],
+    features: Features | None,
 ) -> Iterator[Card]:
     shown: dict[str, int] = {}
     for pair in _pairs(questions.values()):
         named = NAMED.get(pair[0].pair)
-        verdict = _verdict(pair, arms) or ("right" if named else None)
+        verdict = _verdict(pair, place.arms) or ("right" if named else None)
         if verdict is not None and (named or shown.get(verdict, 0) < CARDS_EACH):
             shown[verdict] = shown.get(verdict, 0) + 1
-            card = _card(hookpoint, verdict, pair, arms, image_for)
-            card.text = {**card.text, "features": edits.get(pair[0].topic, "none")}
+            card = _card(place, verdict, pair, image_for)
             card.tags = {**card.tags, **({"case": named} if named else {})}
+            if features is not None:
+                answered = [q for q in pair if q.id in place.arms[UNTOUCHED]]
+                text, maps = features(place.sae, place.hookpoint, answered)
+                card.text, card.images = {**card.text, **text}, [*card.images, *maps]
             yield card
 
 
@@ -96,12 +119,12 @@ def _verdict(pair: Sequence[Question], arms: Arms) -> str | None:
 
 
 def _card(
-    hookpoint: str,
+    place: _Place,
     verdict: str,
     pair: Sequence[Question],
-    arms: Arms,
     image_for: Callable[[Record], Image | None],
 ) -> Card:
+    arms = place.arms
     first = pair[0]
     figures = [(_caption(q, arms), image_for(q.record)) for q in pair]
     margins = {
@@ -112,11 +135,20 @@ def _card(
     }
     return Card(
         title=first.text,
-        text={"truth": _said(pair, lambda q: YES if q.gt else NO), **_answers(pair, arms)},
+        text={
+            "truth": _said(pair, lambda q: YES if q.gt else NO),
+            **_answers(pair, arms),
+            "edit": place.edits.get(first.topic, "none"),
+        },
         scores=margins,
         images=[(caption, image) for caption, image in figures if image is not None],
-        tags={"hookpoint": hookpoint, "kind": first.kind, "topic": first.topic, "verdict": verdict},
-        sample=f"{hookpoint}/{STEERED}/{first.id}",
+        tags={
+            "hookpoint": place.hookpoint,
+            "kind": first.kind,
+            "topic": first.topic,
+            "verdict": verdict,
+        },
+        sample=place.ids.get(first.id),
     )
 
 

@@ -23,6 +23,7 @@ from .questions import Question
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ...harness.task import Sample
     from ...sae.sae import TrainedSae
     from .arms import Asked, Edit
     from .asking import Reply
@@ -40,6 +41,25 @@ def arms_at_sae(options: Options) -> list[str]:
     """All arms that are run at each SAE, in order."""
     controls = control_arms(options.matched) if options.all_controls else []
     return [*standard_arms(options.random), *controls]
+
+
+def prefixed(saes: Sequence[TrainedSae]) -> list[tuple[str, TrainedSae]]:
+    """Ids name the hookpoint and not the SAE, so that other SAEs there answer the same items."""
+    seen: dict[str, int] = {}
+    prefixed = []
+    for sae in saes:
+        name = sae.hookpoint.name
+        number = seen[name] = seen.get(name, 0) + 1
+        prefixed.append((name if number == 1 else f"{name}#{number}", sae))
+    return prefixed
+
+
+def same_arm(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples that go through the model together: one arm of one SAE."""
+    groups: dict[tuple[str, str | None, str | None], list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault((sample.arm, sample.sae, sample.hookpoint), []).append(sample)
+    return list(groups.values())
 
 
 def replies(

@@ -62,6 +62,9 @@ class PlantedTestbed:
         asked = self._trained.questions(split)
         return KnownQuestions(asked.name, asked.revision, asked.records, asked.scenes)
 
+    def things(self) -> Mapping[str, Sequence[str]]:
+        return self._trained.things()
+
     def clip_folder(self) -> Path:
         """The trained testbed's CLIP: it is of the same world."""
         return self._trained.clip_folder()

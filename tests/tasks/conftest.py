@@ -7,7 +7,9 @@ the thing is expected, below zero where it is denied). All other latents are rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ SIGNS = (1, 1, -1, -1)
 PRIOR, EVIDENCE, SPARE = 0, 4, 8
 """First latent of each kind; spare ones are read by nobody."""
 D_MODEL, N_LATENTS = 48, 40
+REPOSITORY = Path(__file__).resolve().parents[2]
 WORDS = ("<pad>", "yes", "no", "maybe")
 
 
@@ -161,6 +164,12 @@ class PlantedImages:
     """Figures without their questions: all that an SAE's L0 is measured on."""
 
     records: Sequence[Record]
+    name: str = "planted"
+    revision: str = "planted-1"
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(record["filename"]) for record in self.records]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -223,3 +232,25 @@ def planted() -> Planted:
     sae = TopK(W_enc=rows, W_dec=rows, k=4, **silent)
     trained = TrainedSae("true", lmm.hookpoint("model.layers.0"), sae)
     return Planted(lmm, trained, PlantedProvider(lmm=lmm))
+
+
+@pytest.fixture(scope="session")
+def published_folder() -> Callable[[str], Path]:
+    """The folder of a set; skips where there is none."""
+
+    def folder(name: str) -> Path:
+        roots = [os.environ.get("LMMSAE_EVAL_TEST_DATA"), REPOSITORY.parent / "shared" / "data"]
+        found = next((Path(r) / name for r in roots if r and (Path(r) / name).is_dir()), None)
+        if found is None:
+            pytest.skip(f"{name} is not in ../shared/data nor in $LMMSAE_EVAL_TEST_DATA")
+        return found
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hallusionbench(published_folder: Callable[[str], Path]) -> list[dict[str, Any]]:
+    """The 1,129 records; they are nobody's to copy into this repository."""
+    file = published_folder("hallusionbench") / "HallusionBench.json"
+    records: list[dict[str, Any]] = json.loads(file.read_text())
+    return records

@@ -17,6 +17,7 @@ from lmmsae_eval.tasks.needs import (
     JUDGE,
     MASKS,
     NEEDS,
+    QUESTIONS,
     SEGMENTER,
     needs,
 )
@@ -28,6 +29,7 @@ OURS = {
     SEGMENTER: {"iou", "detect", "fuzz"},
     MASKS: {"dissect"},
     CLIP: {"iou", "clip", "consistency", "mono", "detect", "fuzz"},
+    QUESTIONS: {"halluc", "chair", "attr_faithfulness"},
     EXEMPLARS: {"iou", "clip", "consistency", "dissect", "core", "mono", "detect", "fuzz"},
 }
 BUILT_IN = [name for name in TASKS.names() if "/" not in name]

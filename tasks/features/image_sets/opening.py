@@ -123,6 +123,9 @@ class OwnProvider:
     def questions(self, split: Literal["dev", "test", "all"]) -> QuestionSet:
         return self._base.questions(split)
 
+    def things(self) -> Mapping[str, Sequence[str]]:
+        return self._base.things()
+
     def clip_folder(self) -> Path:
         return self._base.clip_folder()
 

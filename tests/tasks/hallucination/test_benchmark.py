@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lmmsae_eval.tasks.hallucination.benchmark import parse_answer, score, without_figure
 from lmmsae_eval.tasks.hallucination.questions import NO_FIGURE, Question
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="session")
-def hallusionbench():
-    """The published questions; they are nobody's to copy into this repository."""
-    roots = [os.environ.get("LMMSAE_EVAL_TEST_DATA"), REPOSITORY.parent / "shared" / "data"]
-    files = [Path(root) / "hallusionbench" / "HallusionBench.json" for root in roots if root]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        pytest.skip("HallusionBench.json is not beside the checkout nor in $LMMSAE_EVAL_TEST_DATA")
-    return json.loads(found.read_text())
-
 
 GOLDEN = {
     "always yes": ("yes", [0.4287, 0.0723, 0.0396, 0.4637, 0.3419, 0.4656, 0.3829], 0.5713, 1.0),
