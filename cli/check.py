@@ -12,7 +12,7 @@ from ..harness.baseline import BASELINE, Baseline, load_baseline, require_comple
 from ..harness.gate import Gate, Verdict, check
 from ..harness.rules import Allowed, OnMissing, Rules
 from ..harness.snapshot import snapshot
-from ..reports.table import number
+from ..reports.table import number, p_text
 from .find import find_run
 from .github import report_to_github
 from .options import FiniteRange, choice, json_option, print_json, probability, runs_option
@@ -158,6 +158,6 @@ def row(verdict: Verdict) -> tuple[str, ...]:
         number(verdict.now),
         number(moved.value if moved else None),
         interval,
-        number(verdict.p_holm),
+        p_text(verdict.p_holm),
         verdict.word,
     )

@@ -58,9 +58,10 @@ def _print(found: Forecast) -> None:
         click.echo(f"USD: no run has counted tokens; {_assumed()} a call are assumed, rather many")
     if any(task.source is None for task in found.tasks):
         click.echo(
-            "unknown: no stored run of that task on these SAEs and layers; a run of all samples "
-            "tells, once"
+            "unknown: no stored run of that task on this model; a run of all samples tells, once"
         )
+    if any(task.scaled for task in found.tasks):
+        click.echo("about: on other SAEs or layers, counted for as many SAEs as are wanted")
     click.echo("minutes leave out loading the model and training SAEs; nothing was written")
 
 
@@ -74,8 +75,12 @@ def _row(task: TaskForecast) -> tuple[str, ...]:
     return (
         *(task.task, str(task.version), task.protocol),
         *(_whole(task.samples), _whole(task.judge_calls)),
-        *(_minutes(task.seconds), _dollars(task.dollars), task.source or "-"),
+        *(_minutes(task.seconds), _dollars(task.dollars), _source(task)),
     )
+
+
+def _source(task: TaskForecast) -> str:
+    return f"about {task.source}" if task.scaled else task.source or "-"
 
 
 def _whole(count: float | None) -> str:

@@ -17,7 +17,7 @@ from .options import (
     probability,
     runs_option,
 )
-from .table import print_table
+from .table import print_table, printable
 
 NUMBERS = ("clusters", "sd", "need, same items", "need, others", "sees, same items", "sees, others")
 
@@ -69,3 +69,5 @@ def command(ref: str, output_dir: Path, as_json: bool, **options: Any) -> None:
         f"need: clusters in common, or on each side; sees: what this run's clusters can show. "
         f"Same items: a correlation of {plan.correlation:g} is assumed"
     )
+    if plan.left_out:
+        click.echo(f"left out: {printable('; '.join(plan.left_out))}")

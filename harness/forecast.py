@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .budget import ASSUMED_CALL, Price
@@ -12,8 +12,8 @@ from .rundir import Run
 from .task import Line, Sample, TaskSpec
 
 UNKNOWN = "unknown"
-_DECIDING = ("model", "saes", "layers")
-"""Options that decide which samples there are, beside the task's own."""
+_DICTIONARIES = ("saes", "layers")
+"""Options that decide which samples there are, beside the model and the task's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Wanted:
     """Whether a chat model is asked at a cost: the testbed's labels and replays are not."""
     kept: Callable[[Mapping[str, Any]], bool] | None = None
     """Whether the wanted judge's reply to the request of a transcript's entry is kept."""
+    n_saes: int | None = None
+    """How many there are, over all hookpoints; None where only loading them tells."""
 
     def params(self, task: str) -> dict[str, Any]:
         return dict(self.config.get("params", {}).get(task, {}))
@@ -53,6 +55,8 @@ class TaskForecast:
     """Whether no run has counted tokens yet, so that `dollars` are of `budget.ASSUMED_CALL`."""
     source: str | None = None
     """The run that it is estimated from."""
+    scaled: bool = False
+    """Whether that run was on other SAEs or layers: its samples are counted for as many SAEs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def forecast(
     repeats: int = 1,
 ) -> Forecast:
     """What `wanted` would take. A task is estimated from the newest stored run with its version,
-    protocol and parameters on the same model, SAEs and layers, whose samples include the wanted.
+    protocol and parameters on the same model, SAEs and layers, whose samples include the wanted;
+    where there is none, from one on other SAEs or layers, by how many SAEs either has.
     """
     newest = sorted(runs, key=lambda run: str(run.document.get("created", "")), reverse=True)
     same = next((run for run in newest if _same(run, wanted, specs)), None)
@@ -107,24 +112,31 @@ def _same(run: Run, wanted: Wanted, specs: Sequence[TaskSpec]) -> bool:
 
 def _task(spec: TaskSpec, wanted: Wanted, runs: Sequence[Run], price: Price | None) -> TaskForecast:
     plain = TaskForecast(spec.name, spec.version, wanted.protocol)
-    run = next((run for run in runs if _tells(run, spec, wanted)), None)
+    alike = [run for run in runs if _tells(run, spec, wanted)]
+    same = next((run for run in alike if _on_same(run, wanted)), None)
+    run = same or next((run for run in alike if wanted.n_saes and run.document["saes"]), None)
     if run is None:
         return plain
+    factor = 1.0 if same else (wanted.n_saes or 0) / len(run.document["saes"])
     stored = run.lines(spec.name)
     lines = stored if _part(run) == _wanted_part(wanted) else list(_chosen(stored, wanted))
-    calls = sum("judge" in line["detail"] for line in lines) if wanted.asks_judge else 0
-    kept = _kept(run, lines, wanted)
+    samples = _count(lines, factor)
+    calls = _count([line for line in lines if "judge" in line["detail"]], factor)
+    calls = calls if wanted.asks_judge else 0
+    # Of other SAEs other things are asked: of their replies nothing is known.
+    kept = _kept(run, lines, wanted) if same else 0
     calls -= kept
     spent = run.document["timing"].get("tasks", {}).get(spec.name)
-    return TaskForecast(
-        *(spec.name, spec.version, wanted.protocol),
-        samples=len(lines),
+    return replace(
+        plain,
+        samples=samples,
         judge_calls=calls,
         kept_replies=kept,
-        seconds=None if spent is None or not stored else spent * len(lines) / len(stored),
+        seconds=None if spent is None or not stored else spent * samples / len(stored),
         dollars=_dollars(calls, _counted(run), price),
         assumed=bool(calls and price and _counted(run) is None),
         source=run.id,
+        scaled=not same,
     )
 
 
@@ -139,6 +151,17 @@ def _kept(run: Run, lines: Sequence[Line], wanted: Wanted) -> int:
     return max(0, sum(map(wanted.kept, requests.values())) - 1)
 
 
+def _count(lines: Sequence[Line], factor: float) -> int:
+    """With those of SAEs counted `factor` times."""
+    of_saes = sum(line["sae"] is not None for line in lines)
+    return len(lines) - of_saes + round(factor * of_saes)
+
+
+def _on_same(run: Run, wanted: Wanted) -> bool:
+    config = run.document.get("config") or {}
+    return all(config.get(name) == wanted.config.get(name) for name in _DICTIONARIES)
+
+
 def _tells(run: Run, spec: TaskSpec, wanted: Wanted) -> bool:
     """Whether a run says what the task would take: it had at least the samples wanted."""
     config = run.document.get("config") or {}
@@ -148,7 +171,7 @@ def _tells(run: Run, spec: TaskSpec, wanted: Wanted) -> bool:
         and run.complete
         and (own["version"], own["protocol"]) == (spec.version, wanted.protocol)
         and own.get("params", {}) == wanted.params(spec.name)
-        and all(config.get(name) == wanted.config.get(name) for name in _DECIDING)
+        and config.get("model") == wanted.config.get("model")
         and _part(run) in ((None, []), _wanted_part(wanted))
     )
 

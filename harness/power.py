@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import UsageError
@@ -49,6 +50,8 @@ class Power:
     alpha: float
     correlation: float
     rows: list[PowerRow]
+    left_out: list[str]
+    """Cells that say too little, and why."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,14 +75,17 @@ def power(
     """
     if difference <= 0:
         raise UsageError(f"the difference is {difference:g}; it must be above 0")
-    found = list(_rows(run, metric, difference, by, power, alpha, correlation))
+    there = list(_spreads(run, metric, by))
+    plans = _plans(difference, power, alpha, correlation)
+    found = [plans(spread) for spread in there if spread.problem is None]
     if not found:
         known = sorted({m for task in run.tasks for _, m in cells(run, task["name"], by)})
         raise UsageError(
             f"no {by} of {run.id} has {INSUFFICIENT} clusters or more with different values of "
             f"{metric!r}; its scores are {', '.join(known)}"
         )
-    return Power(run.id, by, difference, power, alpha, correlation, found)
+    left_out = [f"{s.task} at {by} {s.cell or 'all'}: {s.problem}" for s in there if s.problem]
+    return Power(run.id, by, difference, power, alpha, correlation, found, left_out)
 
 
 def needed(sd: float, difference: float, *, paired: bool, power: float, alpha: float) -> int:
@@ -110,38 +116,54 @@ def _solver(paired: bool) -> Any:
     return TTestPower() if paired else TTestIndPower()
 
 
-def _rows(
-    run: Run,
-    metric: str,
-    difference: float,
-    by: str,
-    power: float,
-    alpha: float,
-    correlation: float,
-) -> Iterator[PowerRow]:
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """How much a cell's clusters differ."""
+
+    task: str
+    cell: str | None
+    metric: str
+    cluster: str
+    sd: float
+    n_clusters: int
+
+    @property
+    def problem(self) -> str | None:
+        if self.n_clusters < INSUFFICIENT:
+            return f"{self.n_clusters} clusters, fewer than {INSUFFICIENT}"
+        return None if self.sd else f"{self.n_clusters} clusters, all alike"
+
+
+def _spreads(run: Run, metric: str, by: str) -> Iterator[_Spread]:
     for task in run.tasks:
         for (cell, name), scores in cells(run, task["name"], by).items():
-            spread, groups = _spread(scores)
-            if name != metric or groups < INSUFFICIENT or not spread:
-                continue
-            # A difference of two scores with this correlation varies so much.
-            of_pair = spread * (2 * (1 - correlation)) ** 0.5
-            yield PowerRow(
-                task=task["name"],
-                metric=metric,
-                cell=cell,
-                cluster=task["cluster"],
-                n_clusters=groups,
-                spread=spread,
-                needed_paired=needed(of_pair, difference, paired=True, power=power, alpha=alpha),
-                needed_unpaired=needed(spread, difference, paired=False, power=power, alpha=alpha),
-                detectable_paired=detectable(
-                    of_pair, groups, paired=True, power=power, alpha=alpha
-                ),
-                detectable_unpaired=detectable(
-                    spread, groups, paired=False, power=power, alpha=alpha
-                ),
-            )
+            if name == metric:
+                yield _Spread(task["name"], cell, metric, task["cluster"], *_spread(scores))
+
+
+def _plans(
+    difference: float, power: float, alpha: float, correlation: float
+) -> Callable[[_Spread], PowerRow]:
+    need = partial(needed, difference=difference, power=power, alpha=alpha)
+    see = partial(detectable, power=power, alpha=alpha)
+
+    def plan(of: _Spread) -> PowerRow:
+        # A difference of two scores with this correlation varies so much.
+        of_pair = of.sd * (2 * (1 - correlation)) ** 0.5
+        return PowerRow(
+            task=of.task,
+            metric=of.metric,
+            cell=of.cell,
+            cluster=of.cluster,
+            n_clusters=of.n_clusters,
+            spread=of.sd,
+            needed_paired=need(of_pair, paired=True),
+            needed_unpaired=need(of.sd, paired=False),
+            detectable_paired=see(of_pair, of.n_clusters, paired=True),
+            detectable_unpaired=see(of.sd, of.n_clusters, paired=False),
+        )
+
+    return plan
 
 
 def _spread(scores: Scores) -> tuple[float, int]:

@@ -12,7 +12,7 @@ from ..harness.sparsity import SparsityPoint, sparsity_plots
 from ..harness.verdict import Difference
 from .markdown import escape, markdown_table
 from .plots import save_plots
-from .table import interval_text, layer_text, number
+from .table import interval_text, layer_text, number, p_text
 
 L0_COLUMNS = ("task", "metric", "L0", "score", "95 % interval", "layer", "SAE", "run")
 L0_NUMBERS = ("L0", "score", "95 % interval")
@@ -66,7 +66,7 @@ def table_rows(comparison: Comparison) -> list[tuple[str, ...]]:
             *(number(row.a), number(row.b), number(row.difference)),
             interval_text(row.ci_low, row.ci_high),
             f"{row.n_pairs} pairs" if row.n_pairs else f"{row.n_a} | {row.n_b}",
-            number(row.p_corrected),
+            p_text(row.p_corrected),
             row.outcome,
         )
         for row in comparison.rows

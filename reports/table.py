@@ -136,6 +136,11 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
+def p_text(p: float | None) -> str:
+    """No p is 0: what three decimals would show so lies below the last of them."""
+    return "<0.001" if p is not None and p < 0.001 else number(p)
+
+
 def interval_text(low: float | None, high: float | None) -> str:
     return MISSING if low is None or high is None else f"[{number(low)}, {number(high)}]"
 

@@ -15,7 +15,7 @@ from ..harness.kept_replies import KeptReplies
 from ..harness.registry import TESTBEDS
 from ..harness.rundir import list_runs
 from .features.image_sets.rows import DATASET
-from .request import Request, chosen_tasks, needs_judge
+from .request import DEFAULT_WORLD, Request, chosen_tasks, needs_judge
 
 
 def dry_run(
@@ -37,6 +37,7 @@ def dry_run(
         seed=request.seed,
         limit=request.limit,
         samples=request.samples,
+        n_saes=_how_many(request),
         asks_judge=needs_judge(request, tasks) and not str(request.judge).startswith("replay:"),
         kept=partial(_kept, request.judge) if reply_cache else None,
     )
@@ -47,6 +48,17 @@ def dry_run(
 def _kept(judge: str | None, entry: Mapping[str, Any]) -> bool:
     kept = KeptReplies(ArtefactStore(cache_root()))
     return kept.find({**entry, "requested": judge}) is not None
+
+
+def _how_many(request: Request) -> int | None:
+    """SAEs over all hookpoints, as far as folders tell: those of the hub are not looked at."""
+    if not request.saes:
+        named = request.model if request.model in TESTBEDS.names() else DEFAULT_WORLD
+        return len(request.layers or TESTBEDS.get(named)().default_hookpoints)
+    if request.layers:
+        return len(request.saes) * len(request.layers)
+    found = [len(list(Path(ref).expanduser().rglob("cfg.json"))) for ref in request.saes]
+    return sum(found) if all(found) else None
 
 
 def _check_places(request: Request) -> None:

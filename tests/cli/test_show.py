@@ -138,6 +138,19 @@ def test_ls_runs_lists_them_oldest_first(type_command: Type, make_run: Make) -> 
     assert {row["samples"] for row in listed} == {60}
 
 
+def test_ls_runs_counts_what_a_stopped_run_has_so_far(type_command: Type, make_run: Make) -> None:
+    run = make_run()
+    (run.path / "manifest.json").unlink()
+    file = run.path / "samples" / "consistency.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:7]))
+    document = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**document, "counts": {}}))
+
+    (row,) = json.loads(type_command("ls", "runs", "--json").output)
+
+    assert (row["status"], row["samples"]) == ("partial", 7)
+
+
 def test_compare_says_which_run_is_better(type_command: Type, make_run: Make) -> None:
     a, b = make_run(share=0.2), make_run(share=0.9)
 
@@ -146,6 +159,7 @@ def test_compare_says_which_run_is_better(type_command: Type, make_run: Make) ->
 
     outcome = {row["metric"]: row["outcome"] for row in rows}
     assert outcome == {"tpr": "better"}
+    assert "  <0.001  better" in result.output
     assert "28 pairs" in result.output
     assert "1 test in the family, p corrected after Holm" in result.output
 
@@ -196,6 +210,27 @@ def test_power_says_how_many_latents_a_difference_needs(type_command: Type, make
     assert row["needed_unpaired"] > 300
     assert row["detectable_unpaired"] > 0.3
     assert str(row["needed_unpaired"]) in type_command(*words).output
+    assert "left out" not in type_command(*words).output
+
+
+def test_power_names_the_cells_that_say_too_little_and_why(
+    type_command: Type, make_run: Make
+) -> None:
+    run = make_run(share=0.5, latents=30)
+    file = run.path / "samples" / "consistency.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    others = [{**line, "hookpoint": "model.layers.4", "id": f"{line['id']}b"} for line in lines]
+    few = [{**line, "hookpoint": "model.layers.7", "id": f"{line['id']}c"} for line in lines[:5]]
+    for line in others:
+        line["scores"] = dict.fromkeys(line["scores"], 1.0)
+    file.write_text("".join(json.dumps(line) + "\n" for line in (*lines, *others, *few)))
+
+    result = type_command("power", run.path, "--metric", "tpr", "--difference", "0.1")
+
+    assert result.stdout.splitlines()[-1] == (
+        "left out: consistency at layer 5: 28 clusters, all alike; "
+        "consistency at layer 8: 5 clusters, fewer than 20"
+    )
 
 
 def test_power_of_an_unknown_metric_names_the_known_ones(

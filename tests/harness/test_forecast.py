@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lmmsae_eval.harness.budget import ASSUMED_CALL, Price
 from lmmsae_eval.harness.forecast import Forecast, Wanted, forecast
-from lmmsae_eval.harness.rundir import JUDGE, Run, load_run
+from lmmsae_eval.harness.rundir import JUDGE, Run, load_run, samples_file
 from lmmsae_eval.harness.runner import Plan, execute
 from lmmsae_eval.harness.task import Outcome
 from lmmsae_eval.harness.writing import encode_line, replace_bytes
@@ -99,15 +99,49 @@ def test_a_limited_run_tells_nothing_of_all_samples(tell: Tell, plan: Make) -> N
 @pytest.mark.parametrize(
     "changes",
     [
-        {"config": CONFIG | {"model": "other"}},
+        {"config": CONFIG | {"model": "other"}, "n_saes": 1},
         {"config": CONFIG | {"layers": [2, 3]}},
-        {"config": CONFIG | {"saes": ["mine"]}},
+        {"config": CONFIG | {"saes": ["hub/sae"]}, "n_saes": None},
         {"config": CONFIG | {"params": {"toy/mean": {"floor": 1}}}},
         {"protocol": "paper"},
     ],
 )
 def test_another_subject_or_rule_is_unknown(tell: Tell, stored: Run, changes: Any) -> None:
     assert tell(stored, **changes).tasks[0].source is None
+
+
+@pytest.mark.parametrize("other", [{"layers": [2, 3, 4]}, {"saes": ["mine"]}])
+def test_other_saes_or_layers_are_told_by_how_many_saes_there_are(
+    tell: Tell, stored: Run, other: dict[str, Any]
+) -> None:
+    """Of ten samples two are of no SAE; eight were judged, of which one is of none."""
+    lines = [dict(line) for line in stored.lines("toy/mean")]
+    for line in lines[:2]:
+        line["sae"] = None
+    file = stored.path / samples_file("toy/mean")
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = edited(stored, saes=[{"name": "toy"}])
+
+    found = tell(run, config=CONFIG | other, n_saes=3, asks_judge=True)
+
+    (task,) = found.tasks
+    assert (task.source, task.scaled) == (run.id, True)
+    assert (task.samples, task.judge_calls) == (2 + 3 * 8, 1 + 3 * 7)
+    assert task.seconds == pytest.approx(20 * 26 / 10)
+    assert found.known_run is None
+
+
+def test_a_run_on_the_same_saes_goes_before_a_newer_one_on_others(
+    tell: Tell, stored: Run, plan: Make
+) -> None:
+    saes = [{"name": "toy"}]
+    run = edited(stored, saes=saes)
+    other = execute(plan(config=CONFIG | {"layers": [9]}, seed=9, saes=saes))
+    newer = edited(other, created="9999")
+
+    assert tell(newer, n_saes=1).tasks[0].source == newer.id
+    (task,) = tell(run, newer, n_saes=1).tasks
+    assert (task.source, task.scaled) == (run.id, False)
 
 
 def test_repeats_cost_so_many_times_more(tell: Tell, stored: Run) -> None:
