@@ -172,14 +172,26 @@ def _scatter(axes: Axes, points: Sequence[Point]) -> None:
             linewidths=0,
         )
         _whiskers(axes, places, own)
-    for point in points if len(points) <= 30 else ():
-        if point.get("label"):
-            place = (_place(point, names), point["y"])
-            text = axes.annotate(
-                _short(str(point["label"])), place, (4, 4), textcoords="offset points", fontsize=8
-            )
-            text.set_in_layout(False)
+    if len(points) <= 30:
+        _name_points(axes, points, names)
     _name_axis(axes, points, names)
+
+
+def _name_points(axes: Axes, points: Sequence[Point], names: list[str]) -> None:
+    """Beside each point, on the side where there is more room: no name leaves the picture."""
+    middle = sum(axes.get_xlim()) / 2
+    for point in (point for point in points if point.get("label")):
+        x = _place(point, names)
+        left = x > middle
+        text = axes.annotate(
+            _short(str(point["label"])),
+            (x, point["y"]),
+            (-4 if left else 4, 4),
+            textcoords="offset points",
+            horizontalalignment="right" if left else "left",
+            fontsize=8,
+        )
+        text.set_in_layout(False)
 
 
 def _reliability(axes: Axes, points: Sequence[Point]) -> None:

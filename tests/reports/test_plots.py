@@ -73,3 +73,22 @@ def test_a_long_name_is_cut() -> None:
     drawn = svg("bars", POINT | {"x": "a" * 200})
     assert "a" * 27 + "…" in drawn
     assert "a" * 29 not in drawn
+
+
+def test_no_name_of_a_point_leaves_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    named: list[Any] = []
+    real = Axes.annotate
+    monkeypatch.setattr(
+        Axes, "annotate", lambda axes, *a, **k: named.append(real(axes, *a, **k)) or named[-1]
+    )
+
+    svg("scatter", *(POINT | {"x": x, "label": "w" * 20} for x in (2.0, 4.0, 4.1, 8.0)))
+
+    picture = named[0].figure.bbox
+    assert len(named) == 4
+    for text in named:
+        box = text.get_window_extent()
+        assert picture.x0 <= box.x0
+        assert box.x1 <= picture.x1
