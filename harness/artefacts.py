@@ -149,7 +149,7 @@ def _read(folder: Path, load: Callable[[Path], T]) -> T:
         with suppress(OSError):
             (folder / _KEY_FILE).touch()
         return load(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, UsageError) as error:
         raise UsageError(
             f"cached {folder} can't be read ({error}); delete that folder and try again"
         ) from error

@@ -114,6 +114,18 @@ def test_a_damaged_thing_is_one_clear_line_that_names_the_folder(tmp_path: Path)
         ArtefactStore(tmp_path).get("numbers", KEY, Builder(), save, load)
 
 
+def test_what_a_loader_says_of_a_damaged_thing_comes_with_the_folder_to_delete(
+    tmp_path: Path,
+) -> None:
+    def complaining(folder: Path) -> list[int]:
+        raise UsageError(f"can't read {folder / 'cfg.json'}")
+
+    ArtefactStore(tmp_path).get("numbers", KEY, Builder(), save, load)
+
+    with pytest.raises(UsageError, match=r"cfg\.json\); delete that folder and try again"):
+        ArtefactStore(tmp_path).get("numbers", KEY, Builder(), save, complaining)
+
+
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b""])
 def test_a_thing_with_a_damaged_key_is_passed_over_and_made_again(
     tmp_path: Path, content: bytes
