@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from .advice import print_advisories
-from .find import find_run
+from .find import find_part
 from .options import (
     BY,
     FiniteRange,
@@ -76,13 +76,15 @@ def command(
 ) -> None:
     """Say where runs are better or worse than run A, beyond chance, and where they are tied.
 
+    RUN:SAE is the part of one SAE of a run over several, by its name in `show`.
+
     Same samples are paired; latents of different SAEs are not. Exit code 5 when the runs can't be
     compared: other task version, protocol, data, samples or judge.
     """
     from ..harness.compare import compare
     from ..reports.comparison import render_markdown, save_l0_plot
 
-    runs = [find_run(ref, output_dir) for ref in refs]
+    runs = [find_part(ref, output_dir) for ref in refs]
     print_advisories(*runs)
     comparison = compare(*runs, **options)
     if plot:

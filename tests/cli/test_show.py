@@ -164,6 +164,19 @@ def test_compare_says_which_run_is_better(type_command: Type, make_run: Make) ->
     assert "1 test in the family, p corrected after Holm" in result.output
 
 
+def test_compare_takes_one_sae_of_a_run_and_names_it(type_command: Type, make_run: Make) -> None:
+    a, b = make_run(share=0.2), make_run(share=0.9)
+
+    result = type_command("compare", f"{a.id}:toy", f"{b.path}:toy")
+
+    assert result.exit_code == 0, result.output
+    assert f"A {a.id}:toy" in result.stdout.splitlines()
+    for ref, said in ((f"{a.id}:tyo", "did you mean 'toy'"), ("none:toy", "unknown run 'none'")):
+        refused = type_command("compare", a.id, ref)
+        assert refused.exit_code == 2
+        assert said in refused.stderr
+
+
 def test_compare_in_markdown_is_a_table_for_a_pull_request(
     type_command: Type, make_run: Make
 ) -> None:
