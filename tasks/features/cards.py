@@ -25,6 +25,8 @@ CARDS_PER_HOOKPOINT = 60
 NEIGHBOURS = 4
 """Latents named on a card: those whose decoder rows point most nearly the same way."""
 SEEN, WHOLE = "what the judge saw", "the same pictures, whole"
+SIDE = 336
+"""Pixels of a picture's longer side on a card at most."""
 _COLOURS = 96
 """Of a strip's palette: a third of the bytes, and no difference that an eye would mind."""
 
@@ -164,11 +166,14 @@ def _pictures(pairs: Iterable[tuple[int, Mask]], images: CachedImages) -> list[I
 
 
 def strip(pictures: Sequence[Image], gap: int = 4) -> Image | None:
-    """Pictures side by side on white, in a small palette; None when there are none."""
+    """Pictures side by side on white, in a small palette, those of a camera made smaller; None when
+    there are none.
+    """
     from PIL import Image
 
     if not pictures:
         return None
+    pictures = [_at_most(picture, SIDE) for picture in pictures]
     width = sum(p.width for p in pictures) + gap * (len(pictures) - 1)
     sheet = Image.new("RGB", (width, max(p.height for p in pictures)), "white")
     left = 0
@@ -176,3 +181,11 @@ def strip(pictures: Sequence[Image], gap: int = 4) -> Image | None:
         sheet.paste(picture, (left, 0))
         left += picture.width + gap
     return sheet.quantize(_COLOURS)
+
+
+def _at_most(picture: Image, side: int) -> Image:
+    if max(picture.size) <= side:
+        return picture
+    smaller = picture.copy()
+    smaller.thumbnail((side, side))
+    return smaller

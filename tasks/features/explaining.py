@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...errors import ChatError
 from .chat_explainer import ChatExplainer, ask_concept
 from .explain import Explanation, SelfExplainer
+from .kept import BYTES
 from .masks import dimmed, shown_mask
 from .roles import LOCAL, SELF, SOFT_WPMI
 
@@ -117,13 +118,33 @@ def _from_exemplars(
     search = context.subject.search
     images = cached_images(search)
     return [
-        role.explain(
-            [_exemplars(one.search, i, images, search.size_of) for i in one.latents],
-            context.progress,
-            [one.name(i) for i in one.latents],
-        )
+        [
+            said
+            for some in _at_once(one, search.size_of)
+            for said in role.explain(
+                [_exemplars(one.search, i, images, search.size_of) for i in some],
+                context.progress,
+                [one.name(i) for i in some],
+            )
+        ]
         for one in found
     ]
+
+
+def _at_once(one: Living, size_of: SizeOf, limit: int = BYTES) -> Iterator[list[int]]:
+    """The latents in groups whose exemplars fit into memory: one group, but for large pictures."""
+    group: list[int] = []
+    held = 0
+    for latent in one.latents:
+        sizes = (size_of(int(i)) for i in one.search.top.images[latent] if i >= 0)
+        taken = sum(3 * width * height for width, height in sizes)
+        if group and held + taken > limit:
+            yield group
+            group, held = [], 0
+        group.append(latent)
+        held += taken
+    if group:
+        yield group
 
 
 def _exemplars(survey: Survey, latent: int, images: CachedImages, size_of: SizeOf) -> list[Image]:

@@ -96,10 +96,9 @@ def open_rows(ref: str, label_names: Path | None) -> Rows:
                 "leave it out"
             )
         return FolderRows(folder)
-    name = ref.removeprefix(DATASET)
-    found, place = _load(name if ref.startswith(DATASET) else str(folder))
-    beside = names_file(place) if place is not None else None
-    file = label_names or beside
+    found, place = _load(ref.removeprefix(DATASET) if ref.startswith(DATASET) else str(folder))
+    file = label_names or (names_file(place) if place is not None else None)
+    name = ref.removeprefix(DATASET) if place is None else place.resolve().name
     return DatasetRows(name, found, {} if file is None else read_names(file))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lmmsae_eval.harness.progress import SilentProgress
+from lmmsae_eval.tasks.features import explaining
 from lmmsae_eval.tasks.features.explain import (
     OUTSIDE,
     Explanation,
@@ -17,6 +18,7 @@ from lmmsae_eval.tasks.features.explain import (
     save_explanations,
 )
 from lmmsae_eval.tasks.features.masks import dimmed
+from lmmsae_eval.tasks.features.study import studies
 from PIL import Image
 
 
@@ -112,3 +114,22 @@ def test_explanations_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reply", ["Box", " a box. ", "The box!", "an  BOX"])
 def test_case_article_and_full_stop_do_not_matter(reply: str) -> None:
     assert normalised(reply) == "box"
+
+
+def test_explanations_do_not_depend_on_how_many_pictures_fit_into_memory(
+    study_context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [study.explanations for study in studies(study_context())]
+    asked: list[int] = []
+    explain = SelfExplainer.explain
+
+    def counted(self: Any, exemplars: Any, *rest: Any) -> Any:
+        asked.append(len(exemplars))
+        return explain(self, exemplars, *rest)
+
+    monkeypatch.setattr(SelfExplainer, "explain", counted)
+    # Pictures of 32 x 32 in colour, 5 a latent: three latents at once.
+    monkeypatch.setattr(explaining._at_once, "__defaults__", (3 * 5 * 3 * 32 * 32,))
+    assert [study.explanations for study in studies(study_context())] == whole
+    assert max(asked) == 3
+    assert sum(asked) == sum(len(one) for one in whole)

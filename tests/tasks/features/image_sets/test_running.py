@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lmmsae_eval.errors import NotComparableError, UsageError
 from lmmsae_eval.harness.progress import SilentProgress
 from lmmsae_eval.harness.registry import TESTBEDS
 from lmmsae_eval.sae.formats import save_sae
 from lmmsae_eval.tasks.dryrun import dry_run
+from lmmsae_eval.tasks.features import segment
 from lmmsae_eval.tasks.images import own_images
 from lmmsae_eval.tasks.request import Request, chosen_tasks
 from lmmsae_eval.tasks.rescoring import rescore
@@ -81,6 +83,42 @@ def test_the_whole_job_on_a_folder_with_masks(make: Any, write: Any, tmp_path: P
     (moved / "names.json").write_text(json.dumps(names))
     other = make(["iou"], moved)
     assert other.document["identity_sha256"] != done.document["identity_sha256"]
+
+
+class Knowing:
+    """A segmenter that sees the day in the drawn pictures, and nothing else."""
+
+    identity = "knowing"
+
+    def segment(self, images: Any, index: int, label: str) -> Any:
+        by_day = np.asarray(images.image(index))[..., 1] // 20 % 2 == 0
+        return by_day if label == "day" else np.zeros_like(by_day)
+
+
+def test_pictures_without_masks_are_scored_by_the_segmenter(
+    make: Any, write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write.pictures(tmp_path / "photos", N)
+    said = {f"model.layers.0_feature{i}": label for i, label in enumerate(("day", "night"))}
+    (tmp_path / "said.json").write_text(json.dumps(said))
+    refs: list[str] = []
+
+    def opened(ref: str, united: bool) -> Knowing:
+        refs.append(ref)
+        return Knowing()
+
+    monkeypatch.setattr(segment, "open_segmenter", opened)
+    named = {"segmenter": {"ref": "a+b", "identity": "knowing"}}
+    done = make(["iou"], tmp_path / "photos", iou=named, explanations=tmp_path / "said.json")
+    assert done.complete
+    assert refs == ["a+b"]
+    scores = {
+        line["latent"]: line["scores"]["iou_top"]
+        for line in done.lines("iou")
+        if line["arm"] == "main" and line["id"].endswith("/top")
+    }
+    assert scores == {0: pytest.approx(1), 1: 0.0}
+    assert "no masks of their own" in done.document["dataset"]["note"]
 
 
 def test_a_near_duplicate_bound_is_another_set(make: Any, write: Any, tmp_path: Path) -> None:
