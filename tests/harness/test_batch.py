@@ -22,8 +22,8 @@ SCRIPT = Path(__file__).with_name("judged_run.py")
 
 
 def judged(script: ModuleType, folder: Path, provider: Any, n: int = 20, **more: Any) -> Run:
-    policy = replace(script.POLICY, timeout=10)
-    run: Run = script.judge_all(folder, provider.url, n, policy, batch=True, **more)
+    policy = replace(script.POLICY, timeout=60, total=120)
+    run: Run = script.judge_all(folder, provider.url, n, policy, **{"batch": True, **more})
     return run
 
 
@@ -58,7 +58,7 @@ def test_a_batch_and_calls_one_by_one_make_the_same_run(
     script: ModuleType, provider: Any, tmp_path: Path
 ) -> None:
     batch = judged(script, tmp_path / "a", provider)
-    single: Run = script.judge_all(tmp_path / "b", provider.url, 20)
+    single = judged(script, tmp_path / "b", provider, batch=False)
 
     assert batch.id == single.id
     assert batch.lines("toy/judged") == single.lines("toy/judged")
