@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import Result
 from lmmsae_eval.cli.judging import calling
+from lmmsae_eval.errors import UsageError
 from lmmsae_eval.harness.budget import Price
 
 Type = Callable[..., Result]
@@ -46,3 +48,23 @@ def test_batches_need_a_judge_that_may_have_them(type_command: Type) -> None:
     local = type_command(*RUN, "--batch", "--judge", "hf:somewhere")
     assert "hf:somewhere takes no batches" in local.stderr
     assert local.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [((), True), (("--repeats", "2"), False), (("--no-reply-cache",), False)],
+)
+def test_a_repeat_is_a_new_call_and_takes_nothing_from_earlier_runs(
+    type_command: Type, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], taken: bool
+) -> None:
+    heard: list[bool] = []
+
+    def run(**how: Any) -> Any:
+        heard.append(how["reply_cache"])
+        raise UsageError("enough")
+
+    monkeypatch.setattr("lmmsae_eval.tasks.session.run", run)
+
+    type_command(*RUN, *options)
+
+    assert heard == [taken]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from lmmsae_eval.harness.kept_replies import KIND, KeptReplies
 from lmmsae_eval.harness.openai_chat import OpenAIChat
 from lmmsae_eval.harness.question import Form, item_code
 from lmmsae_eval.harness.retry import Policy
+from lmmsae_eval.harness.rundir import Run
 from lmmsae_eval.harness.transcript import Transcript
 from PIL import Image
 
@@ -54,6 +56,20 @@ def ask(provider: Any, kept: KeptReplies) -> Ask:
         return reply, len(provider.live) - asked, transcript
 
     return once
+
+
+def judged(
+    script: ModuleType,
+    folder: Path,
+    provider: Any,
+    n: int,
+    kept: KeptReplies,
+    *,
+    batch: bool = False,
+) -> Run:
+    policy = replace(script.POLICY, timeout=60, total=120)
+    run: Run = script.judge_all(folder, provider.url, n, policy, kept=kept, batch=batch)
+    return run
 
 
 def picture(level: int) -> Image.Image:
@@ -150,9 +166,9 @@ def test_an_error_is_not_kept(ask: Ask, provider: Any) -> None:
 def test_a_second_run_of_the_same_questions_makes_one_call_and_counts_what_it_did_not_pay(
     script: ModuleType, provider: Any, kept: KeptReplies, tmp_path: Path
 ) -> None:
-    first = script.judge_all(tmp_path / "a", provider.url, 20, kept=kept)
+    first = judged(script, tmp_path / "a", provider, 20, kept)
     asked = len(provider.live)
-    second = script.judge_all(tmp_path / "b", provider.url, 20, kept=kept)
+    second = judged(script, tmp_path / "b", provider, 20, kept)
 
     assert (asked, len(provider.live)) == (20, 21)
     assert second.lines("toy/judged") == first.lines("toy/judged")
@@ -165,9 +181,9 @@ def test_a_second_run_of_the_same_questions_makes_one_call_and_counts_what_it_di
 def test_a_batch_takes_what_is_kept_and_keeps_what_it_brings(
     script: ModuleType, provider: Any, kept: KeptReplies, tmp_path: Path
 ) -> None:
-    script.judge_all(tmp_path / "a", provider.url, 8, kept=kept)
-    script.judge_all(tmp_path / "b", provider.url, 20, kept=kept, batch=True)
-    script.judge_all(tmp_path / "c", provider.url, 20, kept=kept)
+    judged(script, tmp_path / "a", provider, 8, kept)
+    judged(script, tmp_path / "b", provider, 20, kept, batch=True)
+    judged(script, tmp_path / "c", provider, 20, kept)
 
     assert len(provider.batched) == 12
     assert len(provider.live) == 8 + 1 + 1

@@ -308,6 +308,7 @@ def test_an_item_asked_again_is_the_same_question_and_a_new_answer(
     again = {key: parts[-1] for _, parts, key in chat.asked if "#" in key}
     first = {key: parts[-1] for _, parts, key in chat.asked if "#" not in key}
     assert len(again) == 2 * 8
+    assert sorted(chat.fresh) == sorted(again)
     assert all(first[key.partition("#")[0]] == question for key, question in again.items())
     assert row_of(rows, "flip_rate").value == 1
     assert row_of(rows, "flip_rate").n_ok == 8
