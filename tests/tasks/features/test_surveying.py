@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lmmsae_eval.errors import UsageError
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
@@ -144,6 +145,8 @@ def killed_by(world: Any, state: State, at: str, tmp_path: Path) -> int:
 
     savez = np.savez
     if (child := os.fork()) == 0:
+        # A fork has none of its parent's worker threads; with one, torch waits for no others.
+        torch.set_num_threads(1)
         resuming.np.savez = half_a_file if at == "saving" else savez  # type: ignore[attr-defined]
         survey(world, Deadly(40), state=state)
         os._exit(0)
