@@ -29,11 +29,13 @@ def convert(ref: str | Path, out: Path, to: str) -> list[Path]:
     with told_in_one_line(out):
         if out.exists() and (out.is_file() or any(out.iterdir())):
             raise UsageError(f"{out} is not empty; choose a new folder, or remove it first")
-    partial = out.with_name(f".{out.name}.partial")
+    whole = out.resolve()
+    partial = whole.with_name(f".{whole.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
     try:
         places = WRITTEN[to](saes, partial)
         with told_in_one_line(out):
-            partial.replace(out)
+            partial.replace(whole)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [out / place.relative_to(partial) for place in places]

@@ -17,6 +17,7 @@ from lmmsae_eval.sae.distributed import ALONE, Ranks, joined
 from lmmsae_eval.sae.formats import load_sae
 from lmmsae_eval.sae.shard import shard_of
 from lmmsae_eval.sae.topk import TopK
+from lmmsae_eval.sae.train import train
 from torch import Tensor
 
 SCRIPT = Path(__file__).parent / "toy_training.py"
@@ -118,6 +119,20 @@ def test_latents_of_another_architecture_are_not_shared_out(name: str) -> None:
     with pytest.raises(UsageError, match=rf"only latents of topk, .* not those of {name}") as error:
         shard_of(ARCHITECTURES[name].random(32, 8, 3, seed=0), Ranks(0, 2))
     assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_shared_out_is_told_before_any_forward(tmp_path: Path) -> None:
+    lmm = toy.ToyLMM()
+    with pytest.raises(UsageError, match="not those of gated"):
+        train(
+            *(lmm, toy.PROMPTS, [lmm.hookpoint(1)]),
+            out=tmp_path / "out",
+            architecture="gated",
+            distribute="latents",
+            ranks=Ranks(0, 2),
+        )
+    assert lmm.forwards == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,24 @@ def test_a_full_disk_is_one_line_and_the_same_call_does_it_when_there_is_space(
     assert len(load_sae(tmp_path / "b")) == 1
 
 
+def test_what_a_killed_conversion_left_is_not_taken_for_its_own(sae: TopK, tmp_path: Path) -> None:
+    save_sae(sae, tmp_path / "a" / "model.layers.1")
+    save_sae(sae, tmp_path / ".b.partial" / "model.layers.9")
+    convert(tmp_path / "a", tmp_path / "b", "sparsify")
+    assert [name for name, _ in load_sae(tmp_path / "b")] == ["model.layers.1"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_an_empty_folder_may_be_written_to_also_as_the_present_one(
+    sae: TopK, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_sae(sae, tmp_path / "a" / "model.layers.1")
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    assert convert(tmp_path / "a", Path(), "saelens") == [Path("model.layers.1")]
+    assert len(load_sae(tmp_path / "b")) == 1
+
+
 def test_layouts_of_several_families_in_one_folder_are_all_read(
     saelens: Any, sae: TopK, x: Tensor, tmp_path: Path
 ) -> None:
