@@ -53,7 +53,7 @@ def command(model: str | None, ask: bool, as_json: bool, **options: Any) -> None
         "plugins": sorted(e.name for g in GROUPS for e in entry_points(group=g)),
         "cache": _cache(),
     }
-    if model:
+    if model is not None:
         from ..sae.examination import asked, examined
 
         answered = asked(model, **loading) if ask else {}

@@ -11,7 +11,7 @@ from .hf import TransformersLMM
 from .image_tokens import ImageTokens, image_tokens
 from .inputs import Inputs
 from .lmm import LMM, NotInModelError, Prompt, TokenKind
-from .load import EMBEDDED, hub_id, load_lmm, readable
+from .load import EMBEDDED, hub_id, load_lmm, model_config, readable
 from .loading import Loading
 from .processors import load_processor
 
@@ -54,7 +54,7 @@ def asked(ref: str, **loading: Any) -> dict[str, Any]:
 
 def _without_weights(ref: str, **loading: Any) -> LMM:
     import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoModelForImageTextToText
 
     if ref in EMBEDDED:
         return load_lmm(ref, **loading)  # of a few megabytes
@@ -62,8 +62,8 @@ def _without_weights(ref: str, **loading: Any) -> LMM:
     source, revision = (str(folder), None) if folder.is_dir() else hub_id(ref)
     options = Loading(**loading)
     options.settings()  # says which package is missing
+    config = model_config(source, revision)
     with readable(source):
-        config = AutoConfig.from_pretrained(source, revision=revision)
         processor = load_processor(source, revision)
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(config)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def _load(
     from .processors import load_processor
 
     settings = options.settings()
+    model_config(source, revision)
     with readable(source):
         processor = load_processor(source, revision)
         model, found = AutoModelForImageTextToText.from_pretrained(
@@ -94,6 +96,23 @@ def _load(
     return TransformersLMM(model, processor, name, identity + options.suffix, options.image_tokens)
 
 
+def model_config(source: str, revision: str | None) -> Any:
+    """The config of a model that reads pictures and answers in words. Raises `UsageError` for any
+    other.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    with readable(source):
+        config = AutoConfig.from_pretrained(source, revision=revision)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UsageError(
+            f"{source} is a {config.model_type!r}, which does not answer in words about pictures; "
+            "give a model that transformers' AutoModelForImageTextToText loads"
+        )
+    return config
+
+
 @contextmanager
 def readable(source: str) -> Iterator[None]:
     """What transformers says about files that it can't read, in one line."""
@@ -104,8 +123,15 @@ def readable(source: str) -> Iterator[None]:
             yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         # ImportError and RuntimeError: a processor that needs torchvision, weights beyond memory.
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"can't load a model from {source}: {reason}") from error
+        raise UsageError(f"can't load a model from {source}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What transformers said, without its advice for whoever calls it from Python."""
+    text = " ".join(str(error).split())
+    if "couldn't connect to" in text.lower():
+        return "the hub can't be reached, and it is not in the cache; go online, or give a folder"
+    return text.split(" If you were trying to load it", 1)[0][:200]
 
 
 def weights_identity(ref: str) -> str:
@@ -123,8 +149,7 @@ def hub_identity(source: str, revision: str | None = None) -> str:
         with no_chatter():
             config = cached_file(source, "config.json", revision=revision)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"can't tell which {source} is meant: {reason}") from error
+        raise UsageError(f"can't tell which {source} is meant: {_reason(error)}") from error
     if config is None:
         raise UsageError(f"can't tell which {source} is meant; download it and give its folder")
     return extract_commit_hash(config, None) or folder_identity(Path(config).parent)
@@ -144,16 +169,22 @@ def _refuse_made_up_weights(source: str, found: Mapping[str, Any]) -> None:
 
 @contextmanager
 def no_chatter() -> Iterator[None]:
-    """Without transformers' own progress bars and reports; what matters of them is raised."""
+    """Without transformers' and the hub's own progress bars and reports; what matters of them is
+    raised.
+    """
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    of_hub = hub_logging.get_verbosity()
     logging.set_verbosity_error()
+    hub_logging.set_verbosity(ERROR)
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(of_hub)
         if bars:
             logging.enable_progress_bar()
 

@@ -26,6 +26,7 @@ from torch import Tensor
 SCRIPT = Path(__file__).parents[1] / "tiny_families.py"
 families = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 TESTBED = "testbed"
+Known = dict[str, tuple[Batch, Tensor]]
 NOT_CAUSAL = ("paligemma",)
 QUESTIONS = "is there a boat ?|what colour ?|is this the sea|no|is it red in the house ?|yes ?|a|is"
 TOKEN_SETS: list[TokenSet | Span] = ["all", "image", "question", "last", "generated", Span(-3, -1)]
@@ -82,9 +83,19 @@ def prompts(lmm: Any, name: str) -> list[Prompt]:
     ]
 
 
+@pytest.fixture(scope="session")
+def known() -> Known:
+    """Per model its batch and the stream there: read once."""
+    return {}
+
+
 @pytest.fixture
-def batch(lmm: Any, prompts: list[Prompt]) -> Batch:
-    return lmm.prepare(prompts)
+def batch(lmm: Any, name: str, prompts: list[Prompt], known: Known) -> Batch:
+    if name not in known:
+        prepared = lmm.prepare(prompts)
+        known[name] = prepared, capture(lmm, prepared, [lmm.hookpoint(2)])[lmm.hookpoint(2)]
+    prepared, _ = known[name]
+    return Batch(prepared.inputs, prepared.kinds, prepared.boxes)
 
 
 @pytest.fixture
@@ -99,8 +110,8 @@ def hookpoint(lmm: Any) -> Hookpoint:
 
 
 @pytest.fixture
-def x(lmm: Any, batch: Batch, hookpoint: Hookpoint) -> Tensor:
-    return capture(lmm, batch, [hookpoint])[hookpoint]
+def x(name: str, batch: Batch, known: Known) -> Tensor:
+    return known[name][1]
 
 
 @pytest.fixture

@@ -100,27 +100,26 @@ def test_several_hookpoints_read_in_one_pass_are_those_read_one_by_one(
         assert torch.equal(together[point], capture(lmm, batch, [point])[point])
 
 
-@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 def test_nothing_is_left_in_the_model_after_a_failure(
-    lmm: Any,
-    batch: Batch,
-    hookpoint: Hookpoint,
-    hooks_on: Callable[[Any], list[str]],
-    failure: type[BaseException],
+    lmm: Any, batch: Batch, hookpoint: Hookpoint, hooks_on: Callable[[Any], list[str]]
 ) -> None:
-    def breaks(x: Tensor, batch: Batch) -> Tensor:
-        raise failure
+    def breaking(failure: type[BaseException]) -> dict[Hookpoint, Hook]:
+        def breaks(x: Tensor, batch: Batch) -> Tensor:
+            raise failure
+
+        return {hookpoint: passed_on, lmm.hookpoint(lmm.n_layers): breaks}
 
     plain = logits_of(lmm, batch, {hookpoint: passed_on})
-    hooks = {hookpoint: passed_on, lmm.hookpoint(lmm.n_layers): breaks}
-    for act in (
-        lambda: lmm.forward(batch, hooks),
-        lambda: lmm.generate(batch, 2, hooks),
-        lambda: capture(lmm, batch, list(hooks), hooks),
-        lambda: capture_spoken(lmm, batch, 2, [hookpoint], hooks),
-    ):
+    acts: list[tuple[type[BaseException], Callable[[Hooks], object]]] = [
+        (RuntimeError, lambda hooks: lmm.forward(batch, hooks)),
+        (KeyboardInterrupt, lambda hooks: lmm.forward(batch, hooks)),
+        (KeyboardInterrupt, lambda hooks: lmm.generate(batch, 2, hooks)),
+        (RuntimeError, lambda hooks: capture(lmm, batch, list(hooks), hooks)),
+        (KeyboardInterrupt, lambda hooks: capture_spoken(lmm, batch, 2, [hookpoint], hooks)),
+    ]
+    for failure, act in acts:
         with pytest.raises(failure):
-            act()
+            act(breaking(failure))
         assert not hooks_on(lmm.model)
     assert torch.equal(logits_of(lmm, batch, {hookpoint: passed_on}), plain)
 
