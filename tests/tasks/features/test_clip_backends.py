@@ -62,7 +62,7 @@ def small_open_siglip(folder: Path) -> str:
     import torch
     from open_clip.model import CustomTextCLIP
 
-    words().save_pretrained(folder / "words")
+    words().save_pretrained(folder)
     shape: dict[str, Any] = {
         "embed_dim": 16,
         "init_logit_bias": -10,
@@ -73,7 +73,7 @@ def small_open_siglip(folder: Path) -> str:
         "text_cfg": {
             "context_length": 8, "vocab_size": 9, "width": 16, "heads": 2, "layers": 1,
             "no_causal_mask": True, "proj_bias": True, "pool_type": "last",
-            "hf_tokenizer_name": str(folder / "words"),
+            "hf_tokenizer_name": "of this folder",
         },
     }  # fmt: skip
     torch.manual_seed(0)
