@@ -78,7 +78,8 @@ def main() -> None:
         }
         for name, wanted in arms.items():
             n, seconds = scored(of, root, given.latents, wanted)
-            print(f"{name}: {n:,} samples in {seconds:.1f} s of one core ({seconds / n * 1e3:.2f} ms each)")
+            each = f"{seconds / max(n, 1) * 1e3:.2f} ms each"
+            print(f"{name}: {n:,} samples in {seconds:.1f} s of one core, {each}")
         print(f"the bar: {BAR:.0f} s for {LATENTS:,} latents x 5 images on 2 cores")
 
 

@@ -54,7 +54,7 @@ METRICS = (
     Metric(
         "detectors",
         "detectors",
-        f"share of live latents whose dataset IoU is above {LEAST_IOU}, as Network Dissection counts",
+        f"share of live latents with a dataset IoU above {LEAST_IOU}, as Network Dissection counts",
         higher_is_better=True,
         range=(0, 1),
     ),
@@ -142,10 +142,10 @@ def _samples(one: Living, place: int) -> Iterator[Sample]:
     sae = one.sae
     arms = {"main": "own", "shuffled": "other"} if sae.arm == "main" else {sae.arm: "own"}
     total = max(float(one.search.mass.sum()), 1e-12)
-    for row, latent in enumerate(one.latents):
+    for at, latent in enumerate(one.latents):
         mass = round(float(one.search.mass[latent]) / total, 8)
         for arm, labels_of in arms.items():
-            item = Dissected(place, row, labels_of, mass)
+            item = Dissected(place, at, labels_of, mass)
             yield latent_sample(sae, latent, arm, item, suffix=f"/{arm}")
 
 

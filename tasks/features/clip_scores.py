@@ -50,7 +50,7 @@ CLIP_METRICS = (
     Metric(
         "clip_r1",
         "CLIP R@1",
-        "share of the images for which the explanation is the best of 100 labels: itself, and others "
+        "share of the images for which the explanation is the best of 100 labels: itself, others "
         "of the vocabulary and of the run's explanations, as far as there are so many",
         higher_is_better=True,
         range=(0, 1),
@@ -58,7 +58,7 @@ CLIP_METRICS = (
     Metric(
         "clip_crop",
         "CLIP score, region",
-        "100 x cosine of explanation and the first 3 of these images, each cut to the active region",
+        "100 x cosine of explanation and the first 3 of these images, cut to the active region",
         higher_is_better=True,
         range=(0, 100),
     ),
@@ -202,9 +202,7 @@ def clip_outcomes(samples: Sequence[Sample], context: Context[Subject]) -> list[
     if regions := [crop for item in items if item.label for crop in item.crops]:
         space.crops(regions)
     labels = all_labels(context)
-    return [
-        _outcome(item, space, candidates(item.label, labels, context.seed)) for item in items
-    ]
+    return [_outcome(item, space, candidates(item.label, labels, context.seed)) for item in items]
 
 
 def all_labels(context: Context[Subject]) -> list[str]:

@@ -56,7 +56,7 @@ def line(i: int, harm: float) -> dict[str, Any]:
     return {
         "id": f"q{i}", "sae": "s", "hookpoint": "model.layers.1", "arm": "main", "concept": None,
         "cluster": f"q{i}", "status": "ok", "scores": {"fvu": 0.5},
-        "detail": {"losses": {kind: zero for kind in ("all", "image", "text")}},
+        "detail": {"losses": dict.fromkeys(("all", "image", "text"), zero)},
     }  # fmt: skip
 
 

@@ -152,6 +152,7 @@ def test_arms_of_a_latent_are_drawn_together_for_the_gain() -> None:
     assert row.value == pytest.approx(0.4 / 0.9)
     assert row.ci_low is None or row.ci_high - row.ci_low < 1e-9
 
+
 def test_the_gain_is_1_at_the_ceiling_and_0_at_the_null() -> None:
     assert gains(0.8, 0.1, 0.8) == pytest.approx(1)
     assert gains(0.1, 0.1, 0.8) == pytest.approx(0)
