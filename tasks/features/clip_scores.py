@@ -15,6 +15,7 @@ from .explain import without_label
 from .imageset import fingerprint
 from .labels import hard_shuffled
 from .latent_samples import label_for, latent_sample
+from .masks import around
 from .presence import POOL, random_images
 from .protocols import RULES
 from .study import studies
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .clip import ClipScorer, Vectors
     from .explain import Explanation
     from .imageset import ImageSet
-    from .study import Study
+    from .study import Split, Study
 
 CLIP_METRICS = (
     Metric(
@@ -163,7 +164,7 @@ def clip_samples(context: Context[Subject]) -> Iterator[Sample]:
         wrong = wrong_labels(study, context) if main else {}
         for latent in study.explanations:
             top = [image for image, _ in study.active(latent, rules.groups[0])]
-            crops = tuple(islice(study.crops(latent, rules.groups[0]), CROPPED))
+            crops = tuple(islice(_crops(study, latent, rules.groups[0]), CROPPED))
             yield _sample(study, latent, study.arm, top, None, crops)
             if main:
                 yield _sample(study, latent, "hard_shuffled", top, wrong, crops)
@@ -172,6 +173,13 @@ def clip_samples(context: Context[Subject]) -> Iterator[Sample]:
                 rng = np.random.default_rng([context.seed, latent, 3])
                 drawn = rng.choice(pool, RANDOM_IMAGES).tolist()
                 yield _sample(study, latent, "random_images", drawn, None)
+
+
+def _crops(study: Study, latent: int, split: Split) -> Iterator[Crop]:
+    """The box around the active tokens of each image; none where they look at no part of it."""
+    for image, tokens in study.active(latent, split):
+        if (box := around(study.survey(split).boxes(image)[tokens])) is not None:
+            yield image, box
 
 
 def random_pool(context: Context[Subject]) -> list[int]:

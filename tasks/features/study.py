@@ -24,7 +24,7 @@ from .explain import Explanation, load_explanations, save_explanations
 from .explaining import IncompleteError, Writer, whole, writer
 from .imageset import fingerprint
 from .kept import Kept
-from .masks import Mask, around, shown_mask
+from .masks import Mask, shown_mask
 from .neurons import NEURONS_PER_HOOKPOINT, neuron_saes
 from .resuming import state_of
 from .surveying import RESERVOIR, TOP, Survey
@@ -96,15 +96,6 @@ class Study:
         gallery = survey.decile if split == "decile" else survey.top
         for slot in range(gallery.count(latent)):
             yield int(gallery.images[latent, slot]), gallery.active(latent, slot)[0]
-
-    def crops(self, latent: int, split: Split) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
-        """The same with the box around the active tokens, in whole pixels.
-
-        Left out is an image whose active tokens look at no part of it.
-        """
-        for image, tokens in self.active(latent, split):
-            if (box := around(self.survey(split).boxes(image)[tokens])) is not None:
-                yield image, box
 
     def masked(self, latent: int, split: Split, size_of: SizeOf) -> Iterator[tuple[int, Mask]]:
         """The same with the pixels of the active tokens (all where tokens have no place).

@@ -125,7 +125,6 @@ def test_every_package_embeds_pictures_and_texts_as_unit_vectors(
 
 
 def test_a_model_of_another_kind_is_no_clip(tmp_path: Path) -> None:
-    """It would be loaded with random weights where its own are called otherwise."""
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UsageError, match=r"it is a bert; choose one of clip, siglip") as caught:
         open_clip_scorer(str(tmp_path)).texts(["a boat"])
