@@ -17,6 +17,7 @@ from .hallucination.questions import NO_FIGURE, Question
 from .needs import EXEMPLARS
 
 if TYPE_CHECKING:
+    from ..harness.statistics import Interval
     from ..harness.task import Context
     from ..sae.sae import TrainedSae
     from .features.fidelity import Fidelity
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 QUESTIONS = 48
 """Dev questions with a figure that the stream is replaced under."""
+NO_SCALE = "hardly a scale: chance can explain the harm that zero ablation of these tokens does"
 ARMS = ("main", "untrained", "mean")
 """`mean`: every token of the kind is replaced by their mean, which any SAE should beat."""
 _KINDS = {"": "all tokens", "_image": "image tokens", "_text": "text tokens"}
@@ -197,7 +199,17 @@ def _cell_rows(cell: Cell, arm: str, members: Sequence[Line], suffix: str) -> It
     totals = cluster_totals(ok, len(_PARTS) + 1, parts)
     for name, statistic in _STATISTICS.items():
         interval = pooled_interval(totals, statistic, len(ok))
-        yield row(f"{name}{suffix}", interval, cell, arm, len(ok), len(members))
+        scale = _SCALES.get(name)
+        poor = scale is not None and _may_be_zero(pooled_interval(totals, scale, len(ok)))
+        note = NO_SCALE if poor and not interval.insufficient else None
+        yield row(f"{name}{suffix}", interval, cell, arm, len(ok), len(members), note=note)
+
+
+def _may_be_zero(scale: Interval) -> bool:
+    """Whether chance can't tell it from nothing; without an interval its value has to do."""
+    if scale.low is None or scale.high is None:
+        return not scale.value
+    return scale.low <= 0 <= scale.high
 
 
 def _over(a: Table, b: Table) -> Table:
@@ -211,6 +223,13 @@ _STATISTICS = {
     "logit_recovered": lambda s: 1 - _over(s[:, 7], s[:, 8]),
     "flip": lambda s: _over(s[:, 9], s[:, 10]),
 }
+
+
+_SCALES = {
+    "ce_recovered": lambda s: _over(s[:, 6] - s[:, 5], s[:, 10]),
+    "logit_recovered": lambda s: _over(s[:, 8], s[:, 10]),
+}
+"""What a recovered share is a share of: the harm of zero ablation."""
 
 
 def _census_rows(lines: Sequence[Line]) -> Iterator[MetricRow]:

@@ -15,7 +15,7 @@ from .features.presence import presence
 from .features.ranking import average_precision, balanced_accuracy, lift
 from .features.segment import chosen_segmenter
 from .features.study import refuse_unknown
-from .features.tables import mean_rows
+from .features.tables import metric_rows
 from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ METRICS = (
         "(AUPRC - prevalence) / (1 - prevalence), images ranked by the area of the label",
         higher_is_better=True,
         range=(None, 1),
+    ),
+    Metric(
+        "detect_auprc",
+        "detection, AUPRC",
+        "area under precision and recall of the same ranking; the share of active images by chance",
+        higher_is_better=True,
+        range=(0, 1),
     ),
     Metric(
         "detect_hard",
@@ -102,11 +109,7 @@ class Detect(Task["Subject"]):
         return found
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
-        rows: list[MetricRow] = []
-        for metric in METRICS:
-            share = metric.range == (0, 1)
-            rows += mean_rows(lines, metric.name, EXPLAINED_ARMS, null="hard_shuffled", share=share)
-        return rows
+        return [*metric_rows(lines, METRICS, EXPLAINED_ARMS, null="hard_shuffled")]
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         yield by_layer(rows, "detect", "Detection by layer")
@@ -154,10 +157,9 @@ def _outcome(
         float((area[part] > 0).mean()) for part in np.array_split(ranked, DECILES) if len(part)
     ]
     return Outcome.ok(
-        known | {"detect_lift": lift(precision, float(active.mean()))},
+        known | {"detect_lift": lift(precision, float(active.mean())), "detect_auprc": precision},
         label=item.label,
         prevalence=round(float(active.mean()), 6),
-        auprc=round(precision, 6),
         recall_by_decile=[round(share, 4) for share in deciles],
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ..harness.statistics import Interval
 from ..harness.task import Line, Metric, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.dissection import (
     LABELS_OF,
@@ -17,10 +18,11 @@ from .features.dissection import (
     save_overlaps,
 )
 from .features.imageset import fingerprint
+from .features.latent_samples import latent_sample
 from .features.masks import NO_PLACE
 from .features.plots import by_concept, by_layer
 from .features.study import living, refuse_unknown
-from .features.tables import mean_rows, weighted_rows
+from .features.tables import cells, mean_rows, row, scored, weighted_rows
 from .needs import EXEMPLARS, MASKS
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from .features.study import Living
     from .subject import Subject
 
+LEAST_IOU = 0.04
+"""Above it a latent counts as a detector of its best label."""
 ARMS = ("main", "untrained", "shuffled")
 
 METRICS = (
@@ -46,6 +50,21 @@ METRICS = (
         "the same, latents weighted by their summed activation on the search set",
         higher_is_better=True,
         range=(0, 1),
+    ),
+    Metric(
+        "detectors",
+        "detectors",
+        f"share of live latents with a dataset IoU above {LEAST_IOU}, as Network Dissection counts",
+        higher_is_better=True,
+        range=(0, 1),
+    ),
+    Metric(
+        "unique_detectors",
+        "unique detectors",
+        "labels that at least one of the latents detects; more latents find more, so mind n",
+        higher_is_better=True,
+        unit="labels",
+        range=(0, None),
     ),
 )
 
@@ -94,37 +113,40 @@ class Dissect(Task["Subject"]):
             found = detector(halves)
             label = labels[found.label]
             detail = {"label": label, "threshold": found.threshold, "mass": item.mass}
-            outcomes.append(
-                Outcome("ok", {"dissect": found.iou}, detail, concept=vocabulary[label])
-            )
+            scores = {"dissect": found.iou, "detectors": float(found.iou > LEAST_IOU)}
+            outcomes.append(Outcome("ok", scores, detail, concept=vocabulary[label]))
         return outcomes
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
         rows = [*mean_rows(lines, "dissect", ARMS, null="shuffled")]
-        return [*rows, *weighted_rows(lines, "dissect", "mass", ARMS, null="shuffled")]
+        rows += weighted_rows(lines, "dissect", "mass", ARMS, null="shuffled")
+        return [*rows, *mean_rows(lines, "detectors", ARMS, null="shuffled"), *_unique(lines)]
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         yield by_layer(rows, "dissect", "Dataset IoU by layer")
         yield by_concept(rows, "dissect", "Dataset IoU by concept of the best label")
 
 
+def _unique(lines: Sequence[Line]) -> Iterator[MetricRow]:
+    """How many labels have a detector. A count of what there is: it has no interval."""
+    for cell in cells(lines):
+        for arm in ARMS:
+            if members := cell.arm(arm):
+                ok = scored(members, "detectors")
+                found = {line["detail"]["label"] for line in ok if line["scores"]["detectors"]}
+                count = Interval(float(len(found)), None, None, None, len(ok), len(ok))
+                yield row("unique_detectors", count, cell, arm, len(ok), len(members))
+
+
 def _samples(one: Living, place: int) -> Iterator[Sample]:
     sae = one.sae
     arms = {"main": "own", "shuffled": "other"} if sae.arm == "main" else {sae.arm: "own"}
     total = max(float(one.search.mass.sum()), 1e-12)
-    for row, latent in enumerate(one.latents):
+    for at, latent in enumerate(one.latents):
+        mass = round(float(one.search.mass[latent]) / total, 8)
         for arm, labels_of in arms.items():
-            name = f"{sae.name}/{sae.hookpoint.name}/{sae.arm}/{latent}"
-            mass = round(float(one.search.mass[latent]) / total, 8)
-            yield Sample(
-                id=f"{name}/{arm}",
-                cluster=name,
-                arm=arm,
-                sae=sae.name,
-                hookpoint=sae.hookpoint.name,
-                latent=latent,
-                payload=Dissected(place, row, labels_of, mass),
-            )
+            item = Dissected(place, at, labels_of, mass)
+            yield latent_sample(sae, latent, arm, item, suffix=f"/{arm}")
 
 
 def _overlaps(context: Context[Subject]) -> list[Overlaps]:

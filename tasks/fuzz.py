@@ -14,7 +14,7 @@ from .features.plots import by_concept, by_layer
 from .features.presence import presence
 from .features.segment import chosen_segmenter
 from .features.study import refuse_unknown
-from .features.tables import mean_rows
+from .features.tables import metric_rows
 from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ class Fuzz(Task["Subject"]):
         ]
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
-        rows: list[MetricRow] = []
-        for metric in METRICS:
-            rows += mean_rows(lines, metric.name, EXPLAINED_ARMS, null="hard_shuffled")
-        return rows
+        return [*metric_rows(lines, METRICS, EXPLAINED_ARMS, null="hard_shuffled")]
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         yield by_layer(rows, "fuzz", "Fuzzing by layer")

@@ -16,6 +16,7 @@ from .features.clip_scores import (
     clip_samples,
     wrong_labels,
 )
+from .features.latent_samples import label_for, latent_sample
 from .features.overlap import IouItem, Overlap
 from .features.plots import by_concept, by_layer
 from .features.protocols import PROTOCOLS, RULES, STRICT_ARMS
@@ -23,11 +24,10 @@ from .features.published_rows import published_rows
 from .features.segment import ExactMasks, chosen_segmenter
 from .features.study import neuron_studies, refuse_unknown, studies
 from .features.tables import gain_rows, macro_rows, mean_rows
-from .features.two_levels import common_mix_rows, images_of, two_level_interval
+from .features.two_levels import MIXED_ARMS, common_mix_rows, of_images
 from .needs import CLIP, EXEMPLARS, EXPLANATIONS, SEGMENTER
 
 if TYPE_CHECKING:
-    from ..harness.statistics import Interval
     from ..harness.task import Context
     from .features.protocols import Rules
     from .features.segment import Segmenter
@@ -39,8 +39,9 @@ GROUPS: Mapping[Split, str] = {
     "decile": "5 held-out images of random deciles",
     "search": "5 images that the explanation was written from",
 }
-MIXED_ARMS = ("main", "hard_shuffled", "untrained")
-"""Arms whose layers are compared at one mix of concepts."""
+SUMMED_ARMS = ("main", "hard_shuffled", "untrained", "ceiling")
+AREA_ARMS = ("main", "untrained", "ceiling")
+"""Those whose masks are of their own size; most nulls take that of `main`."""
 DEGENERATE = "degenerate: nearly all masks are empty there, and any label scores 0"
 
 
@@ -50,12 +51,17 @@ def _metrics() -> Iterator[Metric]:
         yield Metric(f"iou_{group}", f"IoU ({group})", about, True, range=(0, 1), headline=True)
         macro = f"mean over concepts of iou_{group}"
         yield Metric(f"iou_{group}_macro", f"IoU ({group}), macro", macro, True, range=(0, 1))
-        mix = f"mean of iou_{group} at the mix of concepts of all layers and SAEs of the run"
+        mix = f"mean of iou_{group} at one mix of concepts for all layers, SAEs and arms of the run"
         yield Metric(f"iou_{group}_mix", f"IoU ({group}), common mix", mix, True, range=(0, 1))
-        if group == "search":
-            continue
-        gain = "(main - hard-shuffled) / (ceiling - hard-shuffled)"
-        yield Metric(f"gain_{group}", f"normalised gain ({group})", gain, True, range=(None, 1))
+        sums = "pixels in both masks over pixels in either, summed over a latent's images, "
+        pooled = f"{sums}{images}"
+        yield Metric(f"pooled_{group}", f"IoU ({group}), summed", pooled, True, range=(0, 1))
+        area = f"share of the picture that the mask of active patches covers, {images}"
+        yield Metric(f"area_{group}", f"mask area ({group})", area, None, range=(0, 1))
+        if group != "search":
+            gain = "(main - hard-shuffled) / (ceiling - hard-shuffled), latents resampled together"
+            title = f"normalised gain ({group})"
+            yield Metric(f"gain_{group}", title, gain, True, range=(None, 1), headline=True)
 
 
 class Iou(Task["Subject"]):
@@ -110,10 +116,12 @@ class Iou(Task["Subject"]):
         for group in GROUPS:
             mine = [line for line in lines if line["id"].endswith(f"/{group}")]
             score = f"iou_{group}"
-            means = mean_rows(mine, score, STRICT_ARMS, null="hard_shuffled", of_images=_of_images)
+            means = mean_rows(mine, score, STRICT_ARMS, null="hard_shuffled", of_images=of_images)
             rows += _flagged(means)
             rows += common_mix_rows(mine, score, MIXED_ARMS)
             rows += _flagged(macro_rows(mine, score, STRICT_ARMS, null="hard_shuffled"))
+            rows += mean_rows(mine, f"pooled_{group}", SUMMED_ARMS, null="hard_shuffled")
+            rows += mean_rows(mine, f"area_{group}", AREA_ARMS)
             if group != "search":
                 rows += gain_rows(mine, score, f"gain_{group}", "hard_shuffled", "ceiling")
         if any(line["protocol"] != "strict" for line in lines):
@@ -130,11 +138,6 @@ class Iou(Task["Subject"]):
             if f"iou_{group}" in there:
                 yield by_layer(rows, f"iou_{group}", f"IoU by layer, {group} images")
                 yield by_concept(rows, f"iou_{group}", f"IoU by concept, {group} images")
-
-
-def _of_images(lines: Sequence[Line]) -> Interval:
-    """Not of the paper's random images: what it keeps are means of ten runs."""
-    return two_level_interval(images_of([o for o in lines if o["arm"] != "random_images"]))
 
 
 def _flagged(rows: Iterable[MetricRow]) -> Iterator[MetricRow]:
@@ -161,14 +164,6 @@ def _sample(
     study: Study, place: int, latent: int, group: Split, arm: str, wrong: Mapping[str, str]
 ) -> Sample:
     said = study.explanations[latent]
-    label = wrong.get(said.label or "") if arm == "hard_shuffled" else said.label
-    return Sample(
-        id=f"{study.name(latent)}/{arm}/{group}",
-        cluster=study.name(latent),
-        arm=arm,
-        sae=study.sae.name,
-        hookpoint=study.sae.hookpoint.name,
-        latent=latent,
-        concept=said.concept,
-        payload=IouItem(study, place, latent, group, arm, label),
-    )
+    label = label_for(said, wrong if arm == "hard_shuffled" else None)
+    item, suffix = IouItem(study, place, latent, group, arm, label), f"/{arm}/{group}"
+    return latent_sample(study.sae, latent, arm, item, suffix=suffix, concept=said.concept)

@@ -11,11 +11,12 @@ import numpy as np
 from ..harness.task import Line, Metric, MetricRow, Outcome, Plot, Sample, Task, TaskSpec
 from .features.clip_scores import clip_space
 from .features.coherence import activation_map, monosemanticity, moran
+from .features.latent_samples import latent_sample
 from .features.plots import by_layer
 from .features.presence import presence
 from .features.protocols import base_grid
 from .features.study import living, refuse_unknown, surveys
-from .features.tables import mean_rows
+from .features.tables import metric_rows
 from .needs import CLIP, EXEMPLARS
 
 if TYPE_CHECKING:
@@ -91,28 +92,15 @@ class Mono(Task["Subject"]):
         ]
 
     def aggregate(self, lines: Sequence[Line]) -> Sequence[MetricRow]:
-        rows: list[MetricRow] = []
-        for metric in METRICS:
-            rows += mean_rows(lines, metric.name, ARMS, share=False)
-        return rows
+        return [*metric_rows(lines, METRICS, ARMS)]
 
     def plots(self, lines: Sequence[Line], rows: Sequence[MetricRow]) -> Iterable[Plot]:
         yield by_layer(rows, "mono", "Monosemanticity by layer")
 
 
 def _samples(one: Living, place: int) -> Iterator[Sample]:
-    sae = one.sae
     for latent in one.latents:
-        name = f"{sae.name}/{sae.hookpoint.name}/{sae.arm}/{latent}"
-        yield Sample(
-            id=name,
-            cluster=name,
-            arm=sae.arm,
-            sae=sae.name,
-            hookpoint=sae.hookpoint.name,
-            latent=latent,
-            payload=MonoItem(place, latent),
-        )
+        yield latent_sample(one.sae, latent, one.sae.arm, MonoItem(place, latent))
 
 
 def _outcome(latent: int, where: Presence, held_out: Survey, vectors: Vectors) -> Outcome:

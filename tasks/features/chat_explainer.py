@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import ChatError
-from .explain import Explanation, normalised
+from .explain import Explanation, concept_named, normalised
 from .imageset import CONCEPTS
 from .prompts import ANSWER, EXPLANATION, NOTHING, described
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ...harness.progress import Progress
     from .roles import Roles
 
-_SPELLINGS = {"color": "colour"}
 LONGEST = 80
 """Characters of a label: what is longer was not shortened."""
 
@@ -115,8 +114,7 @@ def after_mark(reply: str, mark: str, role: str) -> str | None:
 
 def one_concept(reply: str) -> str:
     """Exactly one of the six, whatever its case. Raises `BrokenReplyError` for anything else."""
-    said = normalised(reply)
-    said = _SPELLINGS.get(said, said)
-    if said not in CONCEPTS:
+    said = concept_named(reply)
+    if said is None:
         raise BrokenReplyError(f"{reply[:100]!r} is none of {', '.join(CONCEPTS)}")
     return said

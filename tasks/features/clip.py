@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OPEN_CLIP = "open_clip:"
 _LOCAL = "local-dir:"
+_PADDED: Mapping[str, bool | str] = {"clip": True, "siglip": "max_length", "siglip2": "max_length"}
+"""Families whose texts and images share a space, and how their texts were padded in training."""
 
 
 class ClipScorer(Protocol):
@@ -37,7 +39,7 @@ class ClipScorer(Protocol):
 
 
 class TransformersClip:
-    """A `CLIPModel` and `CLIPProcessor` from a folder or hub id, in float32."""
+    """transformers' CLIP or SigLIP with its processor, from a folder or hub id, in float32."""
 
     batch_size = 64
 
@@ -55,12 +57,15 @@ class TransformersClip:
 
     @cached_property
     def _model(self) -> tuple[Any, Any]:
-        from transformers import CLIPModel, CLIPProcessor
+        from transformers import AutoConfig, AutoModel, AutoProcessor
 
         try:
             with no_chatter():
-                model = CLIPModel.from_pretrained(self._folder).eval()
-                return model, CLIPProcessor.from_pretrained(self._folder)
+                kind = AutoConfig.from_pretrained(self._folder).model_type
+                if kind not in _PADDED:
+                    raise ValueError(f"it is a {kind}; choose one of {', '.join(_PADDED)}")
+                model = AutoModel.from_pretrained(self._folder).eval()
+                return model, AutoProcessor.from_pretrained(self._folder)
         except (OSError, ValueError) as error:
             first = str(error).splitlines()[0]
             raise UsageError(f"no CLIP model can be loaded from {self._folder}: {first}") from error
@@ -79,7 +84,8 @@ class TransformersClip:
         import torch
 
         model, processor = self._model
-        options = {"return_tensors": "pt", "padding": True, "truncation": True}
+        padding = _PADDED[model.config.model_type]
+        options = {"return_tensors": "pt", "padding": padding, "truncation": True}
         with torch.inference_mode():
             return _unit(
                 model.get_text_features(**processor(text=group, **options))

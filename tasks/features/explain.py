@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ...harness.task import Outcome
 from ...sae.lmm import Prompt
+from .imageset import CONCEPTS
 from .labels import VocabularyLabeller
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 FLOOR = math.log(1e-3)
 """No picture counts against a label more than this, so that one odd exemplar is no veto."""
+_SPELLINGS = {"color": "colour"}
 OUTSIDE = "answers outside the vocabulary"
 
 
@@ -167,6 +169,13 @@ def normalised(reply: str) -> str:
     """A short answer without case, article and closing punctuation."""
     words = re.sub(r"[.!]+$", "", reply.strip().casefold())
     return re.sub(r"^(a|an|the)\s+", "", words).strip()
+
+
+def concept_named(reply: str) -> str | None:
+    """The one of the six that a reply says, whatever its case and spelling; None for others."""
+    said = normalised(reply)
+    said = _SPELLINGS.get(said, said)
+    return said if said in CONCEPTS else None
 
 
 def without_label(said: Explanation, reason: str | None = None) -> Outcome:

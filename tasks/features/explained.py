@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...harness.task import Sample
 from .clip_scores import wrong_labels
 from .explain import without_label
+from .latent_samples import label_for, latent_sample
 from .study import studies
 
 if TYPE_CHECKING:
-    from ...harness.task import Context, Outcome
+    from ...harness.task import Context, Outcome, Sample
     from ..subject import Subject
     from .study import Study
 
@@ -49,14 +49,5 @@ def _sample(
     study: Study, place: int, latent: int, arm: str, wrong: Mapping[str, str] | None
 ) -> Sample:
     said = study.explanations[latent]
-    label = said.label if wrong is None else wrong.get(said.label or "")
-    return Sample(
-        id=f"{study.name(latent)}/{arm}",
-        cluster=study.name(latent),
-        arm=arm,
-        sae=study.sae.name,
-        hookpoint=study.sae.hookpoint.name,
-        latent=latent,
-        concept=said.concept,
-        payload=Explained(study, place, latent, label),
-    )
+    item = Explained(study, place, latent, label_for(said, wrong))
+    return latent_sample(study.sae, latent, arm, item, suffix=f"/{arm}", concept=said.concept)

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import ChatError, UsageError
 from .chat_explainer import after_mark
-from .explain import Explanation, normalised
-from .imageset import CONCEPTS
+from .explain import Explanation, concept_named, normalised
 from .prompts import ANSWER, EXPLANATION
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ Kind = Literal["explanation", "label", "concept"]
 _FEATURE = re.compile(r"(?:(?P<where>.+?)_feature)?(?P<latent>\d+)")
 _LAYER = re.compile(r"layers?[._](\d+)")
 _UNPARSED = re.compile(r"could not be parsed", re.IGNORECASE)
-_SPELLINGS = {"color": "colour"}
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,7 @@ class Published:
         """
         text = self._find("explanation", hookpoint, latent)
         label = self._find("label", hookpoint, latent)
-        concept = normalised(self._find("concept", hookpoint, latent) or "")
-        concept = _SPELLINGS.get(concept, concept)
-        known = concept if concept in CONCEPTS else None
+        known = concept_named(self._find("concept", hookpoint, latent) or "")
         said = label if label is not None else text
         if said is None:
             return Explanation("unscorable", reason="the files have no explanation of it")
@@ -123,8 +119,8 @@ def _pairs(file: Path, document: Any) -> Iterator[tuple[str, str]]:
 def _kind(file: Path, document: Any) -> Kind:
     if isinstance(document, list):
         return "explanation"
-    said = {normalised(text) for _, text in _pairs(file, document)}
-    return "concept" if said and said <= {*CONCEPTS, *_SPELLINGS} else "label"
+    said = {concept_named(text) for _, text in _pairs(file, document)}
+    return "concept" if said and None not in said else "label"
 
 
 def _layer(name: str) -> int | None:

@@ -37,6 +37,15 @@ def pixel_boxes(boxes: Boxes) -> npt.NDArray[np.int64]:
     return np.ceil(np.asarray(boxes, np.float64) - 0.5).astype(np.int64)
 
 
+def around(boxes: Boxes) -> tuple[int, int, int, int] | None:
+    """The smallest box of whole pixels around some boxes; None when no pixel lies in them."""
+    ranges = pixel_boxes(boxes).clip(0)
+    if not len(ranges):
+        return None
+    (x0, y0), (x1, y1) = ranges[:, :2].min(0).tolist(), ranges[:, 2:].max(0).tolist()
+    return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+
 def token_mask(boxes: Boxes, tokens: npt.NDArray[np.integer], size: tuple[int, int]) -> Mask:
     """The pixels of some tokens.
 

@@ -58,16 +58,19 @@ class Overlap:
             return Outcome.unscorable("silent on held-out images", label=item.label)
         if item.arm == "random_images":
             return self._random_images(item, item.label)
-        each: list[float | None] = []
+        pairs: list[tuple[Mask, Mask] | None] = []
         for image, tokens in shown:
             truth = self._truth(image, item.label)
             if truth is None:
                 return _unknown(item.label)
-            each.append(self._one(item, image, tokens, truth))
+            mask = self._arm_mask(item, image, tokens, truth)
+            pairs.append(None if mask is None else (mask, truth))
+        each = [None if pair is None else iou(*pair) for pair in pairs]
         if self._rules.missing:
             absent = [0.0] * (self._rules.missing - len(each))
             each = [*(value or 0.0 for value in each), *absent]
-        return _mean(each, item, [self._images.ids[image] for image, _ in shown])
+        ids = [self._images.ids[image] for image, _ in shown]
+        return _outcome(each, _sums(pairs), item, ids)
 
     def _truth(self, image: int, label: str) -> Mask | None:
         return self._segmenter.segment(self._images, image, label)
@@ -76,25 +79,26 @@ class Overlap:
         boxes = item.study.survey(item.group).boxes(image)
         return self._rules.mask(boxes, tokens, self._images.size_of(image))
 
-    def _one(self, item: IouItem, image: int, tokens: Ints, truth: Mask) -> float | None:
+    def _arm_mask(self, item: IouItem, image: int, tokens: Ints, truth: Mask) -> Mask | None:
+        """What an arm holds against the true mask; None where it has nothing to hold."""
         if item.arm in _FORMS:
             rng = np.random.default_rng([self._context.seed, item.latent, image])
-            return iou(_FORMS[item.arm](self._mask(item, image, tokens), rng), truth)
+            return _FORMS[item.arm](self._mask(item, image, tokens), rng)
         if item.arm == "other_latent":
-            return self._other(item, image, truth)
+            return self._other(item, image)
         if item.arm == "ceiling":
             return self._ceiling(item, image, truth)
-        return iou(self._mask(item, image, tokens), truth)
+        return self._mask(item, image, tokens)
 
-    def _ceiling(self, item: IouItem, image: int, truth: Mask) -> float | None:
+    def _ceiling(self, item: IouItem, image: int, truth: Mask) -> Mask | None:
         """The best set of patches for the true mask, where there is one."""
         if not truth.any():
             return None
         boxes = item.study.survey(item.group).boxes(image)
         size = self._images.size_of(image)
-        return iou(token_mask(boxes, best_tokens(truth, boxes), size), truth)
+        return token_mask(boxes, best_tokens(truth, boxes), size)
 
-    def _other(self, item: IouItem, image: int, truth: Mask) -> float | None:
+    def _other(self, item: IouItem, image: int) -> Mask | None:
         """A random other latent of the SAE that is active on this image too."""
         where = self._held_out[item.place]
         others = [latent for latent in where.on(image) if latent != item.latent]
@@ -102,7 +106,7 @@ class Overlap:
             return None
         rng = np.random.default_rng([self._context.seed, item.latent, image, 1])
         tokens, _ = where.active(int(rng.choice(others)), image)
-        return iou(self._mask(item, image, tokens), truth)
+        return self._mask(item, image, tokens)
 
     def _random_images(self, item: IouItem, label: str) -> Outcome:
         """The paper's null. Nearly all masks are empty there, and score 0 whatever the label."""
@@ -143,7 +147,18 @@ def _unknown(label: str) -> Outcome:
     return Outcome.unscorable("the segmenter knows no such label", label=label)
 
 
-def _mean(each: Sequence[float | None], item: IouItem, ids: Sequence[str]) -> Outcome:
+def _sums(pairs: Sequence[tuple[Mask, Mask] | None]) -> dict[str, float]:
+    """Of the images together: pixels in both masks over pixels in either, and the mask's area."""
+    known = [pair for pair in pairs if pair is not None]
+    either = sum(int(np.count_nonzero(mask | truth)) for mask, truth in known)
+    both = sum(int(np.count_nonzero(mask & truth)) for mask, truth in known)
+    found = {"pooled": both / either} if either else {}
+    return found | {"area": float(np.mean([mask.mean() for mask, _ in known]))} if known else {}
+
+
+def _outcome(
+    each: Sequence[float | None], sums: dict[str, float], item: IouItem, ids: Sequence[str]
+) -> Outcome:
     known = [value for value in each if value is not None]
     if not known:
         absent = "the label is on none of the images"
@@ -151,4 +166,5 @@ def _mean(each: Sequence[float | None], item: IouItem, ids: Sequence[str]) -> Ou
         return Outcome.unscorable(empty, label=item.label)
     rounded = [None if value is None else round(value, 6) for value in each]
     scores = {f"iou_{item.group}": float(np.mean(known))}
+    scores |= {f"{name}_{item.group}": value for name, value in sums.items()}
     return Outcome.ok(scores, label=item.label, images=list(ids), each=rounded)

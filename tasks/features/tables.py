@@ -13,6 +13,8 @@ from ...harness.statistics import INSUFFICIENT, Interval, mean_interval
 from ...harness.task import Line, MetricRow
 
 if TYPE_CHECKING:
+    from ...harness.task import Metric
+
     Table = npt.NDArray[np.float64]
 
 RESAMPLES = 2000
@@ -74,6 +76,15 @@ def mean_rows(
                 shown = beside if arm == "main" else None
                 found = _mean_row(cell, arm, members, score, shown, share)
                 yield _of_images(found, cell, members, of_images) if of_images else found
+
+
+def metric_rows(
+    lines: Sequence[Line], metrics: Sequence[Metric], arms: Sequence[str], null: str | None = None
+) -> Iterator[MetricRow]:
+    """`mean_rows` of several metrics, each within its own range."""
+    for metric in metrics:
+        share = metric.range == (0, 1)
+        yield from mean_rows(lines, metric.name, arms, null, share=share)
 
 
 def _of_images(
@@ -189,10 +200,13 @@ def _macro(lines: Sequence[Line], score: str) -> Interval:
 def gain_rows(
     lines: Sequence[Line], score: str, metric: str, null: str, ceiling: str
 ) -> Iterator[MetricRow]:
-    """(score - null) / (ceiling - null) of the cell's means, arms resampled together by latent."""
+    """(score - null) / (ceiling - null) of the cell's means, arms resampled together by latent.
+
+    Its three means are the rows beside it; the note says those of null and ceiling.
+    """
     arms = ["main", null, ceiling]
     for cell in cells(lines):
-        if not cell.arm("main") or (cell.concept and cell.hookpoint):
+        if not cell.arm("main"):
             continue
         ok = [line for line in scored(cell.lines, score) if line["arm"] in arms]
         totals = cluster_totals(
@@ -205,7 +219,10 @@ def gain_rows(
         )
         interval = pooled_interval(totals, _gain, len(ok))
         n_ok = len(scored(cell.arm("main"), score))
-        yield row(metric, interval, cell, "main", n_ok, len(cell.arm("main")))
+        known = {arm: _mean(scored(cell.arm(arm), score), score) for arm in (null, ceiling)}
+        said = [f"{arm} {mean:.3f}" for arm, mean in known.items() if mean is not None]
+        note = None if interval.insufficient else ", ".join(said) or None
+        yield row(metric, interval, cell, "main", n_ok, len(cell.arm("main")), note=note)
 
 
 def _gain(sums: Table) -> Table:

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from ...harness.task import Line, MetricRow
 
 Values = npt.NDArray[np.float64]
+Groups = Mapping[str, Sequence[Values]]
+"""By concept the latents of a layer, each with the scores of its images."""
 
 RESAMPLES = 2000
 METHOD = "two-level bootstrap: latents, then their images (percentile)"
 LEAST = 2
 """Latents of a concept that every layer must have, for the concept to be in the common mix."""
+MIXED_ARMS = ("main", "hard_shuffled", "untrained")
+"""Arms whose layers are compared at one mix of concepts."""
 _CHUNK = 2_000_000
 
 
@@ -30,6 +34,11 @@ def images_of(lines: Sequence[Line]) -> list[Values]:
         known = [value for value in line["detail"].get("each", ()) if value is not None]
         found.append(np.array(known, float))
     return found
+
+
+def of_images(lines: Sequence[Line]) -> Interval:
+    """Not of the paper's random images: what those keep are means of ten runs."""
+    return two_level_interval(images_of([o for o in lines if o["arm"] != "random_images"]))
 
 
 def two_level_interval(latents: Sequence[Values], seed: int = 0) -> Interval:
@@ -77,24 +86,23 @@ def _some_draws(
 
 
 def common_mix_rows(lines: Sequence[Line], score: str, arms: Sequence[str]) -> Iterator[MetricRow]:
-    """Each layer's mean as it would be with the mix of concepts of all layers: `<score>_mix`.
+    """Each layer's mean as it would be with the concepts of all layers' `main`: `<score>_mix`.
 
-    Layers and SAEs differ in how many scenes or colours they have; without this a layer would be
-    better for having more of an easy concept. Only concepts that every layer has are in the mix.
+    Layers, SAEs and controls differ in how many scenes or colours they have; without this a layer
+    would be better for having more of an easy concept. Only concepts that all have are in the mix.
     """
     layers = [cell for cell in cells(lines) if cell.hookpoint and not cell.concept]
-    for arm in arms:
-        found = [(cell, _by_concept(cell, arm, score)) for cell in layers]
-        found = [(cell, groups) for cell, groups in found if groups]
-        weights = _mix([groups for _, groups in found])
-        for cell, groups in found if weights else ():
-            interval = _stratified(groups, weights)
-            n = sum(len(groups[concept]) for concept in weights)
-            note = f"mix of {', '.join(f'{c} {w:.2f}' for c, w in weights.items())}"
-            yield row(
-                f"{score}_mix", interval, cell, arm, n, len(cell.arm(arm)),
-                note=None if interval.insufficient else note,
-            )  # fmt: skip
+    found = [(cell, arm, _by_concept(cell, arm, score)) for arm in arms for cell in layers]
+    found = [(cell, arm, groups) for cell, arm, groups in found if groups]
+    weights = _mix([g for _, arm, g in found if arm == "main"], [g for _, _, g in found])
+    note = f"mix of {', '.join(f'{c} {w:.2f}' for c, w in weights.items())}"
+    for cell, arm, groups in found if weights else ():
+        interval = _stratified(groups, weights)
+        n = sum(len(groups[concept]) for concept in weights)
+        yield row(
+            f"{score}_mix", interval, cell, arm, n, len(cell.arm(arm)),
+            note=None if interval.insufficient else note,
+        )  # fmt: skip
 
 
 def _by_concept(cell: Cell, arm: str, score: str) -> dict[str, list[Values]]:
@@ -102,15 +110,16 @@ def _by_concept(cell: Cell, arm: str, score: str) -> dict[str, list[Values]]:
     for line in scored(cell.arm(arm), score):
         if line["concept"]:
             groups.setdefault(line["concept"], []).append(line)
-    return {concept: images_of(members) for concept, members in sorted(groups.items())}
+    images = {concept: images_of(members) for concept, members in sorted(groups.items())}
+    return {concept: [one for one in found if len(one)] for concept, found in images.items()}
 
 
-def _mix(layers: Sequence[Mapping[str, Sequence[Values]]]) -> dict[str, float]:
-    """Shares of the concepts that every layer has, over all layers together."""
-    if not layers:
+def _mix(main: Sequence[Groups], everywhere: Sequence[Groups]) -> dict[str, float]:
+    """Shares in `main`, all layers together, of the concepts that are everywhere."""
+    if not main:
         return {}
-    shared = [c for c in layers[0] if all(len(groups.get(c, ())) >= LEAST for groups in layers)]
-    counts = {c: sum(len(groups[c]) for groups in layers) for c in shared}
+    shared = [c for c in main[0] if all(len(groups.get(c, ())) >= LEAST for groups in everywhere)]
+    counts = {c: sum(len(groups[c]) for groups in main) for c in shared}
     total = sum(counts.values())
     return {concept: n / total for concept, n in counts.items()}
 

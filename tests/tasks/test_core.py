@@ -50,6 +50,27 @@ def test_the_true_dictionary_loses_only_noise_and_no_answer(
     assert rows["dead", "main"].value > 0.5
 
 
+def line(i: int, harm: float) -> dict[str, Any]:
+    zero = {"error": 1.0, "spread": 2.0, "tokens": 5, "active": 5, "ce": 0.1, "ce_clean": 0.1,
+            "ce_zero": 0.1 + harm, "margin": 0.1, "margin_zero": 1.0, "flip": 0}  # fmt: skip
+    return {
+        "id": f"q{i}", "sae": "s", "hookpoint": "model.layers.1", "arm": "main", "concept": None,
+        "cluster": f"q{i}", "status": "ok", "scores": {"fvu": 0.5},
+        "detail": {"losses": dict.fromkeys(("all", "image", "text"), zero)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("harms", "noted"), [((1.0, 2.0), False), ((-1.0, 1.0), True)])
+def test_a_share_of_a_harm_that_may_be_nothing_says_so(
+    harms: tuple[float, float], noted: bool
+) -> None:
+    rows = Core().aggregate([line(i, harms[i % 2]) for i in range(40)])
+    notes = {row.metric: row.note for row in rows if row.hookpoint}
+    assert notes["ce_recovered"] == (core.NO_SCALE if noted else None)
+    assert notes["logit_recovered"] is None
+    assert notes["fvu"] is None
+
+
 def test_a_silent_dictionary_is_zero_ablation(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = measured({"b_enc": torch.full((512,), -1e4)}, monkeypatch)
     assert rows["l0", "main"].value == 0

@@ -251,7 +251,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study_context(clip_folder: Path) -> Callable[..., Context[Subject]]:
     """A context around the perfect SAE and, on request, its untrained control."""
 
@@ -273,7 +273,7 @@ def study_context(clip_folder: Path) -> Callable[..., Context[Subject]]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def world() -> Any:
     """This module's classes, for tests that build their own."""
     import types
@@ -289,7 +289,7 @@ def world() -> Any:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_task() -> Callable[..., tuple[list[dict[str, Any]], list[Any]]]:
     """Lines and rows of a task, as the runner would make them."""
     from lmmsae_eval.harness.results import line_document

@@ -25,6 +25,8 @@ def test_a_true_explanation_detects_all_and_a_wrong_one_nothing(
     assert total(rows, "detect").value == pytest.approx(1)
     assert total(rows, "detect_lift").value == pytest.approx(1)
     assert total(rows, "detect_hard").value == pytest.approx(1)
+    assert total(rows, "detect_auprc").value == pytest.approx(1)
+    assert total(rows, "detect_auprc", "hard_shuffled").value < 0.6
     assert total(rows, "detect", "hard_shuffled").value < 0.65
     assert total(rows, "detect").null == total(rows, "detect", "hard_shuffled").value
 

@@ -12,6 +12,7 @@ from lmmsae_eval.errors import UsageError
 from lmmsae_eval.tasks.features import clip_scores
 from lmmsae_eval.tasks.features.clip import TransformersClip
 from lmmsae_eval.tasks.features.clip_scores import ClipSpace
+from lmmsae_eval.tasks.features.study import studies
 from lmmsae_eval.tasks.iou import Iou
 from PIL import Image
 
@@ -68,9 +69,88 @@ def test_a_score_is_never_below_0() -> None:
         def texts(self, texts: Sequence[str]) -> np.ndarray:
             return -super().texts(texts)
 
-    item = clip_scores.ClipItem((0, 1), "day", None)
+    item = clip_scores.ClipItem((0, 1), (), "day", None)
     found = clip_scores._outcome(item, space(Opposed()), ["day", "night"])
     assert found.scores["clip"] == 0
+
+
+@pytest.mark.parametrize(("others", "among"), [(5, 6), (98, 99), (99, 100), (500, 100)])
+def test_an_explanation_is_ranked_among_a_hundred_labels_at_most(others: int, among: int) -> None:
+    labels = ["own", *(f"label {i}" for i in range(others))]
+    found = clip_scores.candidates("own", labels, seed=1)
+    assert found[0] == "own"
+    assert len(found) == len(set(found)) == among
+    assert set(found) <= set(labels)
+    assert found == clip_scores.candidates("own", labels, seed=1)
+    if others > 100:
+        assert found != clip_scores.candidates("own", labels, seed=2)
+
+
+def test_r1_by_chance_is_one_in_a_hundred() -> None:
+    """Any label of any picture, when vectors know nothing."""
+    rng = np.random.default_rng(0)
+    labels = [f"label {i}" for i in range(300)]
+
+    class Noise(KnowingClip):
+        def texts(self, texts: Sequence[str]) -> np.ndarray:
+            return rng.standard_normal((len(texts), 3)).astype(np.float32)
+
+    known = space(Noise())
+    found = [
+        clip_scores._outcome(
+            clip_scores.ClipItem((0, 1), (), label, None),
+            known,
+            clip_scores.candidates(label, labels, 0),
+        ).scores["clip_r1"]
+        for label in labels
+    ]
+    assert np.mean(found) == pytest.approx(0.01, abs=0.012)
+
+
+def test_labels_of_the_run_stand_beside_the_vocabulary(study_context: Any, world: Any) -> None:
+    context = study_context()
+    studies(context)
+    context.subject.provider.__dict__["vocabulary"] = {"fog": "scene"}
+    found = clip_scores.all_labels(context)
+    assert found[0] == "fog"
+    assert set(found) == {"fog", *world.vocabulary}
+
+
+def test_the_row_says_how_many_labels_it_was_ranked_among(scene_rows: Any) -> None:
+    rows = [row for key, row in scene_rows.items() if key[0] == "clip_r1"]
+    assert all(row.note in ("among 8 labels", "insufficient") for row in rows)
+
+
+def test_a_region_is_scored_on_the_part_where_the_latent_is_active(
+    study_context: Any, run_task: Any, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture is as like a box as it is red: cut to the box it is all red."""
+    from lmmsae_eval.tasks.clip import Clip
+
+    class RedIsBox(KnowingClip):
+        def images(self, images: Sequence[Image.Image]) -> np.ndarray:
+            red = [float((np.asarray(image)[..., 0] == 40).mean()) for image in images]
+            return np.stack([np.array(red), 1 - np.array(red)], 1).astype(np.float32)
+
+        def texts(self, texts: Sequence[str]) -> np.ndarray:
+            return np.array([[t == "a box", t != "a box"] for t in texts], np.float32)
+
+    monkeypatch.setattr(clip_scores, "TransformersClip", lambda folder: RedIsBox())
+    lines, _ = run_task(Clip(), study_context([world.perfect_sae()]))
+    [box] = [one for one in lines if one["arm"] == "main" and one["detail"]["label"] == "box"]
+    assert box["scores"]["clip_crop"] > 1.5 * box["scores"]["clip"]
+    assert box["scores"]["clip_crop"] > 50
+    [wrong] = [one for one in lines if one["latent"] == box["latent"] and one["arm"] != "main"]
+    assert wrong["scores"]["clip_crop"] == pytest.approx(100 - box["scores"]["clip_crop"], abs=1e-3)
+
+
+def test_the_mean_of_the_images_kept_is_the_score(study_context: Any, run_task: Any) -> None:
+    lines, rows = run_task(Iou(), study_context())
+    scored = [one for one in lines if "clip" in one["scores"]]
+    assert scored
+    for one in scored:
+        assert np.mean(one["detail"]["each"]) == pytest.approx(one["scores"]["clip"], abs=1e-3)
+    assert {row.arm for row in rows if row.metric == "clip_mix"} >= {"main", "hard_shuffled"}
 
 
 def space(scorer: Any) -> ClipSpace:

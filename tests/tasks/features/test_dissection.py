@@ -89,6 +89,23 @@ def test_the_task_finds_what_was_planted_and_its_null_is_far_below(
     assert {line["status"] for line in lines} == {"ok"}
 
 
+def test_detectors_and_the_labels_that_have_one_are_counted(
+    study_context: Any, run_task: Any
+) -> None:
+    lines, rows = run_task(Dissect(), study_context())
+    found = {(r.metric, r.arm): r for r in rows if not r.hookpoint and not r.concept}
+    assert found["detectors", "main"].value == 1
+    assert found["unique_detectors", "main"].value == 8
+    # A twin of a latent detects nothing new.
+    twins = [*lines, *({**one, "cluster": "twin"} for one in lines)]
+    again = {(r.metric, r.arm): r.value for r in Dissect().aggregate(twins)
+             if not r.hookpoint and not r.concept}  # fmt: skip
+    assert again["unique_detectors", "main"] == 8
+    weak = [{**one, "scores": {"dissect": 0.03, "detectors": 0.0}} for one in lines]
+    none = {r.metric: r.value for r in Dissect().aggregate(weak) if r.arm == "main"}
+    assert (none["detectors"], none["unique_detectors"]) == (0, 0)
+
+
 def test_the_task_needs_no_explanation(world: Any, study_context: Any, run_task: Any) -> None:
     class Mute(world.SeeingLMM):  # type: ignore[name-defined]
         def _logits(self, pixels: np.ndarray) -> Any:

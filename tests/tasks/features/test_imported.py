@@ -52,6 +52,22 @@ def test_refusals_and_broken_replies_are_no_labels_but_in_released(tmp_path: Pat
     assert found.explanation(HERE, 9, released=True).status == "unscorable"
 
 
+def test_concepts_are_the_six_whatever_their_case_and_spelling(tmp_path: Path) -> None:
+    said = {"3": "Color.", "9": " OBJECT", "11": "scene"}
+    (tmp_path / "concepts.json").write_text(json.dumps(said))
+    (tmp_path / "labels.json").write_text(json.dumps({key: f"label {key}" for key in said}))
+    found = read_published(tmp_path)
+    concepts = [found.explanation(HERE, i, released=False).concept for i in (3, 9, 11)]
+    assert concepts == ["colour", "object", "scene"]
+
+
+def test_of_a_latent_explained_twice_the_last_counts(tmp_path: Path) -> None:
+    """A second run of the paper's code appends."""
+    entries = [*RAW, {"model.layers.24_feature3": "Boats."}]
+    (tmp_path / "model_layers_24.json").write_text(json.dumps(entries))
+    assert read_published(tmp_path).explanation(HERE, 3, released=False).text == "Boats."
+
+
 def test_bare_numbers_take_the_layer_of_the_file_or_of_any(tmp_path: Path) -> None:
     named, bare = tmp_path / "model_layers_7.json", tmp_path / "labels.json"
     for file in (named, bare):

@@ -23,7 +23,7 @@ def totals(rows: Any, metric: str) -> dict[str, Any]:
     return {r.arm: r for r in found}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def scored(study_context: Any, run_task: Any) -> tuple[list[Any], list[Any]]:
     return run_task(Iou(), study_context())
 
@@ -34,6 +34,40 @@ def test_latents_that_equal_their_labels_masks_score_the_ceiling(scored: Any) ->
         assert found["main"].value == pytest.approx(1)
         assert found["ceiling"].value == pytest.approx(1)
         assert totals(scored[1], f"gain_{group}")["main"].value == pytest.approx(1)
+
+
+def test_the_gain_stands_beside_the_raw_score_with_its_null_and_its_ceiling(scored: Any) -> None:
+    gains = [r for r in scored[1] if r.metric == "gain_top"]
+    raw = [r for r in scored[1] if (r.metric, r.arm) == ("iou_top", "main")]
+    places = [(r.sae, r.hookpoint, r.concept) for r in gains]
+    assert places == [(r.sae, r.hookpoint, r.concept) for r in raw]
+    shown = {metric.name for metric in Iou.spec.metrics if metric.headline}
+    assert {"iou_top", "gain_top", "iou_decile", "gain_decile"} <= shown
+
+
+def test_pixels_summed_over_images_weigh_them_by_their_area(scored: Any) -> None:
+    """Of a rolled box: its summed IoU is that of all its images drawn on one sheet."""
+    ours = [one for one in scored[0] if one["id"].endswith("/top") and one["status"] == "ok"]
+    for one in ours:
+        if one["arm"] != "random_images":
+            low, high = min(known(one)), max(known(one))
+            assert low - 1e-6 <= one["scores"]["pooled_top"] <= high + 1e-6
+    main = totals(scored[1], "pooled_top")
+    assert main["main"].value == pytest.approx(1)
+    assert main["main"].null == main["hard_shuffled"].value < 0.15
+
+
+def known(line: Any) -> list[float]:
+    return [value for value in line["detail"]["each"] if value is not None]
+
+
+def test_the_area_of_a_mask_is_its_share_of_the_picture(world: Any, scored: Any) -> None:
+    images = world.Drawn(60, 2, "score")
+    [box] = [o for o in scored[0] if o["latent"] == 2 and o["id"].endswith("/main/top")]
+    drawn = [images.mask(int(name.rpartition("-")[2]), "box") for name in box["detail"]["images"]]
+    assert box["scores"]["area_top"] == pytest.approx(np.mean([mask.mean() for mask in drawn]))
+    rows = [r for r in scored[1] if r.metric == "area_top" and r.concept == "scene"]
+    assert {r.value for r in rows if r.arm == "main"} == {1.0}
 
 
 def test_rolled_and_shuffled_nulls_are_far_below(scored: Any) -> None:
@@ -120,7 +154,8 @@ def test_a_wrong_explanation_scores_0_and_is_ok(
     for one in night:
         if not one["id"].endswith("/clip"):
             assert one["status"] == "ok"
-            assert [*one["scores"].values()] == [0.0]
+            group = one["id"].rpartition("/")[2]
+            assert one["scores"][f"iou_{group}"] == one["scores"][f"pooled_{group}"] == 0
 
 
 def test_the_ceiling_of_a_label_that_is_on_no_image_is_unscorable(

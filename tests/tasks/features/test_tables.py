@@ -115,7 +115,7 @@ def test_the_weighted_mean_weighs_latents_by_mass() -> None:
     assert only(rows, **TOTAL).value == pytest.approx(0.25)
 
 
-def gains(main: float, null: float, ceiling: float) -> float | None:
+def gain_lines(main: float, null: float, ceiling: float) -> list[dict[str, Any]]:
     lines = []
     for i in range(30):
         wobble = 0.01 * (i % 3 - 1)
@@ -124,7 +124,33 @@ def gains(main: float, null: float, ceiling: float) -> float | None:
             line(i, null + wobble, "hard_shuffled"),
             line(i, ceiling + wobble, "ceiling"),
         ]
+    return lines
+
+
+def gains(main: float, null: float, ceiling: float) -> float | None:
+    lines = gain_lines(main, null, ceiling)
     return only(gain_rows(lines, "iou", "gain", "hard_shuffled", "ceiling"), **TOTAL).value
+
+
+def test_the_gains_note_prints_null_and_ceiling() -> None:
+    rows = [*gain_rows(gain_lines(0.5, 0.1, 0.8), "iou", "gain", "hard_shuffled", "ceiling")]
+    assert len(rows) == 4
+    assert {row.note for row in rows} == {"hard_shuffled 0.100, ceiling 0.800"}
+    assert all(row.ci_method and row.ci_low < row.value < row.ci_high for row in rows)
+    few = gain_rows(gain_lines(0.5, 0.1, 0.8)[:57], "iou", "gain", "hard_shuffled", "ceiling")
+    assert {row.note for row in few} == {"insufficient"}
+
+
+def test_arms_of_a_latent_are_drawn_together_for_the_gain() -> None:
+    """Easy latents are easy for all three arms: drawn apart the gain would move far more."""
+    lines = []
+    for i in range(40):
+        easy = 0.5 + 0.4 * (i % 2)
+        arms = {"main": 0.5 * easy, "hard_shuffled": 0.1 * easy, "ceiling": easy}
+        lines += [line(i, value, arm) for arm, value in arms.items()]
+    row = only(gain_rows(lines, "iou", "gain", "hard_shuffled", "ceiling"), **TOTAL)
+    assert row.value == pytest.approx(0.4 / 0.9)
+    assert row.ci_low is None or row.ci_high - row.ci_low < 1e-9
 
 
 def test_the_gain_is_1_at_the_ceiling_and_0_at_the_null() -> None:

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from lmmsae_eval.tasks.features.published_rows import NOTE, published_rows
 from lmmsae_eval.tasks.features.tables import mean_rows
-from lmmsae_eval.tasks.features.two_levels import METHOD, common_mix_rows, two_level_interval
+from lmmsae_eval.tasks.features.two_levels import (
+    METHOD,
+    common_mix_rows,
+    of_images,
+    two_level_interval,
+)
 
 
 def line(latent: int, concept: str, layer: int, each: list[float | None]) -> dict[str, Any]:
@@ -50,10 +55,8 @@ def test_images_that_differ_within_latents_alone_still_give_an_interval() -> Non
 def test_cells_of_concept_and_layer_have_two_levels_and_others_as_before() -> None:
     rng = np.random.default_rng(1)
     lines = [line(i, "scene", 1, rng.random(5).tolist()) for i in range(25)]
-    from lmmsae_eval.tasks.iou import _of_images
-
     plain = {(r.hookpoint, r.concept): r for r in mean_rows(lines, "iou_top", ["main"])}
-    both = list(mean_rows(lines, "iou_top", ["main"], of_images=_of_images))
+    both = list(mean_rows(lines, "iou_top", ["main"], of_images=of_images))
     for found in both:
         before = plain[found.hookpoint, found.concept]
         assert found.value == before.value
@@ -73,6 +76,30 @@ def test_layers_that_differ_in_their_mix_alone_are_equal_at_the_common_mix() -> 
     assert [r.hookpoint for r in rows] == ["model.layers.0", "model.layers.1"]
     assert [r.value for r in rows] == pytest.approx([0.5, 0.5])
     assert all("scene 0.50" in (r.note or "") for r in rows)
+
+
+def test_controls_are_weighed_by_the_concepts_of_what_they_control() -> None:
+    """The control has more of the easy concept, and is as good as the other in each of the two."""
+    lines = [line(i, "scene", 0, [0.8] * 5) for i in range(10)]
+    lines += [line(100 + i, "part", 0, [0.2] * 5) for i in range(30)]
+    lines += [line(200 + i, "scene", 0, [0.8] * 5) | {"arm": "untrained"} for i in range(60)]
+    lines += [line(300 + i, "part", 0, [0.2] * 5) | {"arm": "untrained"} for i in range(20)]
+    plain = {row.arm: row.value for row in mean_rows(lines, "iou_top", ["main", "untrained"])
+             if row.hookpoint and not row.concept}  # fmt: skip
+    assert plain["untrained"] > plain["main"] + 0.2
+    mixed = {row.arm: row.value for row in common_mix_rows(lines, "iou_top", ["main", "untrained"])}
+    assert mixed == {"main": pytest.approx(0.35), "untrained": pytest.approx(0.35)}
+
+
+def test_a_concept_that_a_control_lacks_is_in_no_mix() -> None:
+    lines = [line(i, "scene", 0, [0.8] * 5) for i in range(10)]
+    lines += [line(100 + i, "part", 0, [0.2] * 5) for i in range(30)]
+    lines += [line(200 + i, "part", 0, [0.1] * 5) | {"arm": "untrained"} for i in range(20)]
+    rows = list(common_mix_rows(lines, "iou_top", ["main", "untrained"]))
+    assert [(row.arm, row.value) for row in rows] == [
+        ("main", pytest.approx(0.2)), ("untrained", pytest.approx(0.1)),
+    ]  # fmt: skip
+    assert {row.note for row in rows} == {"mix of part 1.00"}
 
 
 def test_without_a_concept_in_common_there_is_no_such_row() -> None:
