@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ...errors import UsageError
+from ..params import known_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,5 @@ class Options:
     @classmethod
     def read(cls, params: Mapping[str, Any]) -> Options:
         """Options from a task's params. Raises UsageError on one that doesn't exist."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(params) - known):
-            raise UsageError(
-                f"attr_faithfulness has no option {unknown[0]!r}; it has {', '.join(sorted(known))}"
-            )
-        return cls(**params)
+        known = [each.name for each in fields(cls)]
+        return cls(**known_params("attr_faithfulness", known, params))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _download(url: str) -> bytes:
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
             return bytes(answer.read())
-    except (urllib.error.URLError, TimeoutError, OSError) as error:
+    except (OSError, HTTPException) as error:
         raise IncompleteError(
             f"can't reach {url} ({error}); try again, or give a path with --from"
         ) from error

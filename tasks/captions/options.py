@@ -8,6 +8,7 @@ from typing import Any
 
 from ..hallucination.neutral import WORDING
 from ..hallucination.options import Options as HallucOptions
+from ..params import known_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Options:
     def read(cls, params: Mapping[str, Any]) -> Options:
         """Options from a task's params. Raises UsageError on one that doesn't exist."""
         own = {each.name for each in fields(cls)} - {"features"}
-        features = {name: value for name, value in params.items() if name not in own}
+        choosing = {each.name for each in fields(HallucOptions)}
+        given = known_params("chair", own | choosing, params)
+        features = {name: value for name, value in given.items() if name not in own}
         HallucOptions.read(features)
-        return cls(**{k: v for k, v in params.items() if k in own}, features=features)
+        return cls(**{k: v for k, v in given.items() if k in own}, features=features)

@@ -35,7 +35,7 @@ class Fired:
     where: str
     """On how many tokens of the image and of the text, figure by figure."""
     maps: Image | None
-    """The figures side by side, dimmed where it is silent; None without any figure."""
+    """The figures side by side, dimmed where it is silent; None where it is so in all of them."""
 
 
 def fired(
@@ -92,6 +92,8 @@ def _maps(figures: Sequence[Image | None], batch: Batch, active: Tensor) -> Imag
     from ...sae.tokens import token_mask
 
     inside = token_mask(batch.kinds, "image").cpu()
+    if not bool((active & inside).any()):
+        return None
     pictures = []
     for row, figure in enumerate(figures):
         if figure is not None:

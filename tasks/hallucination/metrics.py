@@ -24,6 +24,12 @@ METRICS = (
         range=_BOTH,
         headline=True,
     ),
+    _share(
+        "net_detectable",
+        "Detectable net",
+        "The smallest net that this n shows with power .8 at .05, by the spread over families.",
+        None,
+    ),
     _share("mcnemar_p", "McNemar p", "Exact p of fixed against broken; families ignored.", None),
     _share(
         "net_over_random",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ...errors import UnknownNameError, UsageError
+from ..params import known_params
 
 SUPPRESSING = (0.0, 0.5, -1.0)
 """Ablate, halve, flip: for latents that push towards the wrong answer."""
@@ -63,12 +64,8 @@ class Options:
     @classmethod
     def read(cls, params: Mapping[str, Any]) -> Options:
         """Options from a task's params. Raises UsageError on one that doesn't exist."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(params) - known):
-            raise UsageError(
-                f"halluc has no option {unknown[0]!r}; it has {', '.join(sorted(known))}"
-            )
-        return cls(**params)
+        known = [each.name for each in fields(cls)]
+        return cls(**known_params("halluc", known, params))
 
     def document(self) -> dict[str, Any]:
         return asdict(self)

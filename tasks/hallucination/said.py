@@ -26,6 +26,8 @@ def said_rows(cell: Cell, base: Answers, arm: Answers) -> Iterator[MetricRow]:
     precision = fixed / (fixed + broken) if fixed + broken else None
     yield cell.number("correction_precision", precision, fixed + broken)
     yield cell.mean("pda_gain", discrimination_gain(base, arm))
+    changes = net(base, arm)
+    yield cell.number("net_detectable", detectable(changes), len(changes.numbers))
     yield from signal_rows(cell, arm)
 
 
@@ -101,20 +103,43 @@ def equivalence_p(values: Values, margin: float) -> float | None:
 
     None with too few clusters. No spread at all leaves nothing to doubt: 0 inside the margin.
     """
-    import math
-
     from scipy.stats import t
+
+    spread = _spread(values)
+    if spread is None:
+        return None
+    n, mean, stderr = spread
+    if stderr == 0:
+        return float(abs(mean) >= margin)
+    return float(max(t.sf((mean + margin) / stderr, n - 1), t.cdf((mean - margin) / stderr, n - 1)))
+
+
+def _spread(values: Values) -> tuple[int, float, float] | None:
+    """How many clusters, their mean and its standard error; None with too few of them."""
+    import math
 
     from ...harness.resampling import cluster_totals, influence
 
     if len(set(values.clusters)) < INSUFFICIENT:
         return None
     sums, counts = cluster_totals(values.numbers, values.clusters)
-    n, mean = len(sums), float(sums.sum() / counts.sum())
+    n = len(sums)
     stderr = math.sqrt((n - 1) / n * float((influence(sums, counts) ** 2).sum()))
-    if stderr == 0:
-        return float(abs(mean) >= margin)
-    return float(max(t.sf((mean + margin) / stderr, n - 1), t.cdf((mean - margin) / stderr, n - 1)))
+    return n, float(sums.sum() / counts.sum()), stderr
+
+
+def detectable(values: Values, alpha: float = 0.05, power: float = 0.8) -> float | None:
+    """The smallest true mean that a two-sided t test over as many clusters with this spread finds.
+
+    None with too few clusters, and without any spread to go by.
+    """
+    from scipy.stats import t
+
+    spread = _spread(values)
+    if spread is None or spread[2] == 0:
+        return None
+    n, _, stderr = spread
+    return float((t.ppf(1 - alpha / 2, n - 1) + t.ppf(power, n - 1)) * stderr)
 
 
 def neutral_rows(cell: Cell, lines: Sequence[Line]) -> Iterator[MetricRow]:

@@ -19,6 +19,7 @@ import pytest
 import torch
 from lmmsae_eval.harness.artefacts import ArtefactStore
 from lmmsae_eval.harness.progress import SilentProgress
+from lmmsae_eval.harness.results import line_document
 from lmmsae_eval.harness.task import Context
 from lmmsae_eval.sae.lmm import Batch, Hook, Hookpoint, Prompt, TokenKind, resolve_hookpoint
 from lmmsae_eval.sae.topk import TopK, TrainedSae
@@ -232,6 +233,23 @@ def planted() -> Planted:
     sae = TopK(W_enc=rows, W_dec=rows, k=4, **silent)
     trained = TrainedSae("true", lmm.hookpoint("model.layers.0"), sae)
     return Planted(lmm, trained, PlantedProvider(lmm=lmm))
+
+
+@pytest.fixture
+def task_lines(planted: Planted) -> Callable[..., list[dict[str, Any]]]:
+    """All lines of a task on the planted subject, without a run directory."""
+
+    def lines(task: Any, subject: Planted = planted, **params: Any) -> list[dict[str, Any]]:
+        context = subject.context(**params)
+        samples = list(task.samples(context))
+        found = []
+        for start in range(0, len(samples), task.batch_size):
+            batch = samples[start : start + task.batch_size]
+            outcomes = zip(batch, task.evaluate(batch, context), strict=True)
+            found += [line_document(task.spec, "strict", s, o) for s, o in outcomes]
+        return found
+
+    return lines
 
 
 @pytest.fixture(scope="session")

@@ -39,26 +39,18 @@ def speaking(planted):
     return planted
 
 
-def lines_of(planted, **params):
-    task, context = Chair(), planted.context(**PARAMS, **params)
-    samples = list(task.samples(context))
-    return [
-        line_document(task.spec, "strict", s, o)
-        for start in range(0, len(samples), task.batch_size)
-        for s, o in zip(
-            samples[start : start + task.batch_size],
-            task.evaluate(samples[start : start + task.batch_size], context),
-            strict=True,
-        )
-    ]
+@pytest.fixture
+def captioned(speaking, task_lines):
+    """Lines of the task, with the parameters that differ."""
+    return lambda **params: task_lines(Chair(), speaking, **PARAMS, **params)
 
 
 def table(lines):
     return {(r.metric, r.arm): r for r in Chair().aggregate(lines)}
 
 
-def test_an_edit_that_silences_what_was_made_up_lowers_chair_and_costs_no_recall(speaking):
-    rows = table(lines_of(speaking))
+def test_an_edit_that_silences_what_was_made_up_lowers_chair_and_costs_no_recall(captioned):
+    rows = table(captioned())
     assert rows["chair_i", "untouched"].value == 0.5
     assert rows["chair_s", "untouched"].value == 1.0
     assert rows["chair_i", "main"].value == rows["chair_s", "main"].value == 0.0
@@ -69,8 +61,8 @@ def test_an_edit_that_silences_what_was_made_up_lowers_chair_and_costs_no_recall
     assert rows["chair_i", "main"].n_ok == rows["chair_i", "main"].n_total == 32
 
 
-def test_reconstruction_plus_error_says_what_the_untouched_model_says(speaking):
-    lines = lines_of(speaking)
+def test_reconstruction_plus_error_says_what_the_untouched_model_says(captioned):
+    lines = captioned()
     said = {
         arm: {x["detail"]["figure"]: x["detail"]["text"] for x in lines if x["arm"] == arm}
         for arm in ("untouched", "reconstruction+error")
@@ -80,15 +72,15 @@ def test_reconstruction_plus_error_says_what_the_untouched_model_says(speaking):
     assert table(lines)["chair_s_change", "reconstruction+error"].value == 0.0
 
 
-def test_the_random_draws_are_the_null_beside_what_steering_did(speaking):
-    rows = table(lines_of(speaking))
+def test_the_random_draws_are_the_null_beside_what_steering_did(captioned):
+    rows = table(captioned())
     assert rows["chair_i", "main"].null == rows["chair_i", "random"].value
     assert rows["chair_i", "random"].n_total == 2 * 32
 
 
-def test_an_empty_caption_is_unscorable_and_makes_no_number(speaking):
+def test_an_empty_caption_is_unscorable_and_makes_no_number(speaking, captioned):
     speaking.lmm.generate = lambda batch, n, hooks=None: [" "] + [MADE_UP] * (len(batch) - 1)
-    lines = lines_of(speaking)
+    lines = captioned()
     mute = [x for x in lines if x["status"] == "unscorable"]
     assert {x["detail"]["reason"] for x in mute} == {"the caption is empty"}
     assert all(x["scores"] == {} for x in mute)
@@ -96,22 +88,22 @@ def test_an_empty_caption_is_unscorable_and_makes_no_number(speaking):
     assert (row.value, row.n_ok, row.n_total) == (1.0, 31, 32)
 
 
-def test_figures_that_nobody_annotated_are_not_described(speaking):
+def test_figures_that_nobody_annotated_are_not_described(speaking, captioned):
     names = speaking.provider.things()
     few = dict(list(names.items())[:7])
     speaking.provider.things = lambda: few
-    assert {x["detail"]["figure"] for x in lines_of(speaking) if x["arm"] == "main"} <= {
-        x["detail"]["figure"] for x in lines_of(speaking) if x["arm"] == "untouched"
+    assert {x["detail"]["figure"] for x in captioned() if x["arm"] == "main"} <= {
+        x["detail"]["figure"] for x in captioned() if x["arm"] == "untouched"
     }
-    assert table(lines_of(speaking))["words", "main"].n_total == 6
+    assert table(captioned())["words", "main"].n_total == 6
 
 
-def test_objects_come_from_a_file_and_their_names_with_them(speaking, tmp_path):
+def test_objects_come_from_a_file_and_their_names_with_them(speaking, captioned, tmp_path):
     names = list(speaking.provider.things())
     document = {"objects": {"vehicle": ["car"]}, "images": {name: ["vehicle"] for name in names}}
     (tmp_path / "o.json").write_text(json.dumps(document))
     given = {"ref": str(tmp_path / "o.json"), "identity": "1"}
-    rows = table(lines_of(speaking, objects=given))
+    rows = table(captioned(objects=given))
     assert rows["chair_i", "untouched"].value == 0.0
     assert rows["object_recall_change", "main"].value == -1.0
 

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from lmmsae_eval.harness.results import line_document
 from lmmsae_eval.harness.runner import Plan, PlannedTask, execute
 from lmmsae_eval.tasks.halluc import Halluc
 from lmmsae_eval.tasks.hallucination.benchmark import score
 
 PARAMS = {"random": 10, "n_test": None}
-
-
-def run_lines(planted, **params):
-    """All lines of a run, without a run directory."""
-    task, context = Halluc(), planted.context(**{**PARAMS, **params})
-    samples = list(task.samples(context))
-    lines = []
-    for start in range(0, len(samples), task.batch_size):
-        batch = samples[start : start + task.batch_size]
-        outcomes = task.evaluate(batch, context)
-        lines += [
-            line_document(task.spec, "strict", s, o) for s, o in zip(batch, outcomes, strict=True)
-        ]
-    return lines
 
 
 def table(lines):
@@ -40,8 +25,8 @@ def margins(lines, arm):
 
 
 @pytest.fixture
-def lines(planted):
-    return run_lines(planted)
+def lines(task_lines):
+    return task_lines(Halluc(), **PARAMS)
 
 
 def test_known_causal_latents_correct_everything_and_break_nothing(lines):
@@ -64,10 +49,14 @@ def test_other_live_latents_moved_equally_far_gain_nothing(lines):
     assert rows["net_over_random_p", "main", None].value == pytest.approx(1 / 11)
 
 
-def test_reconstruction_plus_error_equals_untouched_even_with_a_poor_dictionary(planted):
+def test_reconstruction_plus_error_equals_untouched_even_with_a_poor_dictionary(
+    planted, task_lines
+):
     rows = planted.sae.sae.W_enc.clone()
     rows[4:] = torch.randn(rows[4:].shape, generator=torch.Generator().manual_seed(0)) * 0.1
-    lines = run_lines(planted.with_sae(W_enc=rows, W_dec=rows), random=0)
+    lines = task_lines(
+        Halluc(), planted.with_sae(W_enc=rows, W_dec=rows), **{**PARAMS, "random": 0}
+    )
     untouched, kept = (margins(lines, a) for a in ("untouched", "reconstruction+error"))
     assert kept == pytest.approx(untouched, abs=1e-5)
     assert margins(lines, "reconstruction") != pytest.approx(untouched, abs=1e-2)
@@ -131,10 +120,10 @@ def test_benchmark_accuracies_are_those_of_the_scorer(planted, lines):
         assert rows[metric, "untouched", None].value == getattr(expected, metric)
 
 
-def test_an_answer_that_is_neither_yes_nor_no_is_unscorable(planted):
+def test_an_answer_that_is_neither_yes_nor_no_is_unscorable(planted, task_lines):
     for record in planted.provider.test[:4]:
         record["question"] = f"mumble {record['question']}"
-    lines = run_lines(planted, random=1)
+    lines = task_lines(Halluc(), **{**PARAMS, "random": 1})
     mute = [x for x in lines if x["status"] == "unscorable"]
     assert {x["arm"] for x in mute} >= {"untouched", "main", "random_00"}
     assert all(x["scores"] == {} and x["detail"]["text"] == "maybe" for x in mute)
@@ -182,7 +171,7 @@ def test_a_run_ends_complete_with_cards_of_figures_and_plots_of_arms(planted, tm
     captions = [picture["caption"] for picture in cards[0]["images"]]
     assert [caption[:8] for caption in captions[:2]] == ["figure 1", "figure 2"]
     assert all(caption.startswith("where latent") for caption in captions[2:])
-    assert len(captions) > 2
+    assert any(name.startswith("latent ") for name in cards[0]["text"])
     assert "figure 1: yes" in cards[0]["text"]["truth"]
     assert run.plots("halluc")[0]["title"] == "Net change of accuracy by arm"
     lines = run.lines("halluc")

@@ -7,19 +7,24 @@ import io
 import json
 import sys
 import tarfile
+import threading
 import types
 import zipfile
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from lmmsae_eval.errors import BadImageError, IncompleteError, UnknownNameError, UsageError
 from lmmsae_eval.tasks.benchmarks.figures import expected, open_figures
 from lmmsae_eval.tasks.benchmarks.getting import answers_sha256, get, state
+from lmmsae_eval.tasks.benchmarks.opening import open_questions
 from lmmsae_eval.tasks.benchmarks.published import (
     AMBER,
     FIGURES,
     HALLUSIONBENCH,
     POPE,
+    PUBLISHED,
     File,
     published,
 )
@@ -256,3 +261,86 @@ def test_the_bolivia_triple_is_in_the_file_as_the_paper_shows_it(hallusionbench)
     triple = [r for r in hallusionbench if all(r[name] == value for name, value in key.items())]
     assert {r["figure_id"]: r["gt_answer"] for r in triple} == {"0": "1", "1": "1", "2": "0"}
     assert all("Bolivia" in r["question"] for r in triple)
+
+
+class Upstream(BaseHTTPRequestHandler):
+    """Serves files by path; what is not there is 404, and `slow` bodies break off half-way."""
+
+    files: ClassVar[dict[str, bytes]] = {}
+    broken: ClassVar[set[str]] = set()
+
+    def do_GET(self):
+        content = self.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.path in self.broken else content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def served(upstream, monkeypatch):
+    """The same three questions from a server on this machine."""
+    handler = type("Serving", (Upstream,), {"files": {"/HallusionBench.json": CONTENT}})
+    handler.broken = set()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/HallusionBench.json"
+    what = replace(upstream, files=(replace(upstream.files[0], url=url),))
+    for module in ("getting", "reading"):
+        monkeypatch.setattr(f"lmmsae_eval.tasks.benchmarks.{module}.HALLUSIONBENCH", what)
+    monkeypatch.setitem(PUBLISHED, "hallusionbench", what)
+    yield handler, what
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_set_is_downloaded_over_http_and_its_178_of_this_size_are_usable_alone(served):
+    _, what = served
+    got = get(what)
+    assert (got.n_questions, got.n_text_only, len(got.missing)) == (3, 1, 2)
+    assert read_published(what, got.folder)[0]["filename"] is None
+
+
+def test_a_download_with_another_sha256_is_refused_and_leaves_nothing(served, tmp_path):
+    handler, what = served
+    handler.files = {"/HallusionBench.json": CONTENT + b"\n"}
+    with pytest.raises(UsageError, match="not the published file: sha256"):
+        get(what)
+    assert not list((tmp_path / "data").rglob("*.json"))
+
+
+def test_a_download_that_breaks_off_is_incomplete_and_the_next_one_is_whole(served, tmp_path):
+    handler, what = served
+    handler.broken = {"/HallusionBench.json"}
+    with pytest.raises(IncompleteError, match="can't reach"):
+        get(what)
+    assert not list((tmp_path / "data").rglob("*.json"))
+    handler.broken = set()
+    assert get(what).n_questions == 3
+
+
+def test_a_file_that_upstream_has_moved_names_the_way_out(served):
+    handler, what = served
+    handler.files = {}
+    with pytest.raises(IncompleteError, match=r"404.*--from"):
+        get(what)
+
+
+def test_the_text_only_questions_of_the_whole_set_can_be_asked_without_any_figure(
+    published_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LMMSAE_EVAL_DATA", str(tmp_path))
+    got = get(HALLUSIONBENCH, str(published_folder("hallusionbench")))
+    assert (got.n_text_only, got.n_figures, len(got.missing)) == (178, 346, 346)
+    asked = open_questions("hallusionbench")
+    assert len(asked.records) == 178
+    assert len(asked.left_out) == 346
+    halves = [len(asked.questions(split).records) for split in ("dev", "test")]
+    assert sum(halves) == 178
+    assert min(halves) > 40

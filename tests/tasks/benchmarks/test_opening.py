@@ -54,7 +54,7 @@ def test_a_users_questions_and_folder_are_split_by_family_and_answered(folder, p
     assert value["correction", "main"] > 0.6  # half the families are few to choose from
     assert value["regression", "main"] == 0
     assert done.document["dataset"]["questions"]["n"] == len(planted.provider.test)
-    features = {card["text"]["features"] for card in done.cards("halluc")}
+    features = {card["text"]["edit"] for card in done.cards("halluc")}
     assert any(text.startswith("latents ") for text in features)
     said = predictions_of_run(done, "untouched")
     assert score_by("paper", said.records, said.answers).overall["aacc"] == pytest.approx(
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_in_one_line_before_anything_is_loaded(
 
 
 def test_questions_for_another_task_are_refused(folder):
-    with pytest.raises(UsageError, match="add it to --tasks"):
+    with pytest.raises(UsageError, match="add one of them to --tasks"):
         run(["iou"], model=WORLD, questions="q.json")
 
 

@@ -32,21 +32,6 @@ from PIL import Image
 ALL = {"controls": "all", "matched": 5, "random": 2, "n_test": 60}
 
 
-def lines_of(planted, **params):
-    from lmmsae_eval.harness.results import line_document
-
-    task, context = Halluc(), planted.context(**params)
-    samples = list(task.samples(context))
-    lines = []
-    for start in range(0, len(samples), task.batch_size):
-        batch = samples[start : start + task.batch_size]
-        outcomes = task.evaluate(batch, context)
-        lines += [
-            line_document(task.spec, "strict", s, o) for s, o in zip(batch, outcomes, strict=True)
-        ]
-    return lines
-
-
 @pytest.fixture
 def stream(planted):
     """Questions with an edit each, their batch and its residual stream."""
@@ -108,8 +93,8 @@ def test_matched_latents_are_the_nearest_in_rate_and_strength_and_never_the_edit
     assert matched_edit(plan, edit, "boat", 3, 0) == matched_edit(plan, edit, "boat", 3, 0)
 
 
-def test_in_a_run_with_all_controls_none_does_what_the_planted_causes_do(planted):
-    lines = lines_of(planted, **ALL)
+def test_in_a_run_with_all_controls_none_does_what_the_planted_causes_do(task_lines):
+    lines = task_lines(Halluc(), **ALL)
     rows = {(r.metric, r.arm, r.concept): r for r in Halluc().aggregate(lines)}
     net = {arm: rows["net", arm, None].value for arm in (*control_arms(5), "main")}
     assert net["main"] > 0.3
@@ -195,8 +180,8 @@ def test_a_folds_own_labels_have_no_say_in_its_choice(planted):
     assert after.selection(planted.sae, 0) != others
 
 
-def test_a_cross_fitted_run_reports_what_all_folds_have_tried(planted):
-    lines = lines_of(planted, folds=2, random=1, n_test=40, tried=3, tried_global=2)
+def test_a_cross_fitted_run_reports_what_all_folds_have_tried(task_lines):
+    lines = task_lines(Halluc(), folds=2, random=1, n_test=40, tried=3, tried_global=2)
     selections = [line for line in lines if line["arm"] == "selection"]
     rows = {(r.metric, r.arm): r for r in Halluc().aggregate(lines) if r.concept is None}
     assert len(selections) == 2

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lmmsae_eval.tasks.hallucination.questions import Question
 from lmmsae_eval.tasks.hallucination.rows import Cell
-from lmmsae_eval.tasks.hallucination.said import equivalence_p, said_rows, signal, unrelated_rows
+from lmmsae_eval.tasks.hallucination.said import (
+    detectable,
+    equivalence_p,
+    said_rows,
+    signal,
+    unrelated_rows,
+)
 from lmmsae_eval.tasks.hallucination.scoring import Answered, Values, discrimination_gain, shifted
 
 
@@ -105,3 +111,29 @@ def test_unrelated_items_are_those_that_no_prior_speaks_about():
     [row, p] = unrelated_rows(Cell("main"), base, base)
     assert (row.value, row.n_ok, p.value) == (0.0, 1, None)
     assert not list(unrelated_rows(Cell("main"), arm([1.0], "other"), arm([1.0], "other")))
+
+
+def test_what_is_detectable_is_found_four_times_in_five():
+    rng = np.random.default_rng(0)
+    spread, n = 0.4, 60
+    changes = rng.normal(0, spread, n)
+    changes -= changes.mean()
+    smallest = detectable(Values(list(changes), [str(i) for i in range(n)], n))
+    assert smallest == pytest.approx(2.87 * spread / np.sqrt(n), rel=0.15)
+    scale = changes.std(ddof=1)
+    draws = rng.normal(smallest, scale, (2000, n))
+    t = draws.mean(1) / (draws.std(1, ddof=1) / np.sqrt(n))
+    assert (np.abs(t) > 2.0010).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_copies_of_a_family_make_nothing_smaller_detectable():
+    rng = np.random.default_rng(1)
+    once = list(rng.choice([-1.0, 0.0, 1.0], 40))
+    names = [str(i) for i in range(40)]
+    single, double = (detectable(Values(once * k, names * k, 40 * k)) for k in (1, 2))
+    assert double == pytest.approx(single)
+
+
+def test_with_few_families_or_without_spread_nothing_is_said_to_be_detectable():
+    assert detectable(Values([1.0, 0.0], ["a", "b"], 2)) is None
+    assert detectable(Values([0.0] * 30, [str(i) for i in range(30)], 30)) is None
