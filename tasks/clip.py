@@ -23,7 +23,7 @@ class Clip(Task["Subject"]):
 
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="clip",
-        version=1,
+        version=2,
         title="CLIP score of explanations",
         description="How close an explanation is to held-out top images of its latent, by CLIP.",
         metrics=CLIP_METRICS,

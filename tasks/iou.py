@@ -73,7 +73,7 @@ class Iou(Task["Subject"]):
 
     spec: ClassVar[TaskSpec] = TaskSpec(
         name="iou",
-        version=1,
+        version=2,
         title="IoU of explanations",
         description="Overlap of the region that an explanation names and the active patches.",
         metrics=(*_metrics(), *CLIP_METRICS, *CENSUS_METRICS, *LABELLER_METRICS),

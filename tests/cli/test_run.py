@@ -208,6 +208,10 @@ def test_what_was_typed_reaches_the_library(type_command: Type, session_gives: A
         },
         "prompt_file": None,
         "explanations": None,
+        "image_set": None,
+        "label_names": None,
+        "batch": False,
+        "reply_cache": True,
     }
 
 

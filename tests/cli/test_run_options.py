@@ -55,7 +55,7 @@ def test_a_dry_run_says_the_plan_and_leaves_nothing_behind(
     assert result.exit_code == 0, result.output
     header, iou, consistency, *rest = result.stdout.splitlines()
     assert header.split()[:3] == ["task", "version", "protocol"]
-    assert iou.split() == "iou 1 strict unknown unknown unknown unknown -".split()
+    assert iou.split() == "iou 2 strict unknown unknown unknown unknown -".split()
     assert consistency.startswith("consistency")
     assert rest[0].startswith("in all: unknown samples, unknown judge calls, unknown minutes")
     assert list(nothing_loads.iterdir()) == []

@@ -69,7 +69,7 @@ def test_a_built_in_is_imported_when_asked_for_and_the_others_are_not(
 
 
 def test_built_in_tasks_and_testbeds_are_listed_by_name() -> None:
-    assert TASKS.names()[:5] == ["iou", "clip", "consistency", "halluc", "dissect"]
+    assert TASKS.names()[:6] == ["iou", "clip", "consistency", "halluc", "chair", "dissect"]
     assert TESTBEDS.names()[:2] == ["testbed", "testbed:planted"]
 
 
