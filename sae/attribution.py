@@ -106,7 +106,7 @@ def explained(
     x, gradient = (tensor.detach().to(sae.W_dec) for tensor in (stream, gradient))
     inside = token_mask(batch.kinds, "all").to(x.device)
     latents = encode_at(sae, x, inside)
-    slopes = row_dots(sae.W_dec, latents.indices, gradient) * inside[..., None]
+    slopes = row_dots(sae.W_dec, latents.indices, gradient)
     # A slot that is not used may hold any index.
     slopes = torch.where(latents.values != 0, slopes, 0.0)
     values = latents.values * slopes

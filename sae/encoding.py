@@ -15,6 +15,7 @@ def encode_at(sae: SAE, x: Tensor, inside: Tensor) -> Latents:
     """
     inside = inside.to(x.device)
     found = sae.encode(x[inside])
+    sae.refuse_too_many(inside.numel(), found.values.shape[-1])
     shape = (*inside.shape, found.values.shape[-1])
     indices, values = found.indices.new_zeros(shape), found.values.new_zeros(shape)
     indices[inside], values[inside] = found

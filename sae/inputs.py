@@ -92,7 +92,8 @@ class Inputs:
         return image.resize((self._base_side(), self._base_side()))
 
     def _base_side(self) -> int:
-        side = getattr(self.config.vision_config, "image_size", _SQUASHED)
+        tower = getattr(self.config, "vision_config", None)  # Chameleon's is of another name
+        side = getattr(tower, "image_size", _SQUASHED)
         return int(side if isinstance(side, int) else side[0])
 
     def _encode(self, prompts: Sequence[Prompt], images: Sequence[Image | None]) -> Any:

@@ -187,15 +187,19 @@ class SAE(ABC):
         """
         parts = list(self.encode_parts(x))
         slots = max(part.values.shape[-1] for part in parts)
-        if (tokens := sum(len(part.values) for part in parts)) * slots > _SLOTS:
+        self.refuse_too_many(sum(len(part.values) for part in parts), slots)
+        latents = joined(parts)
+        shape = (*x.shape[:-1], slots)
+        return Latents(latents.indices.reshape(shape), latents.values.reshape(shape))
+
+    def refuse_too_many(self, tokens: int, slots: int) -> None:
+        """Raises `UsageError` where so many slots for each of so many tokens can't be held."""
+        if tokens * slots > _SLOTS:
             raise UsageError(
                 f"on one of {tokens} tokens {slots} of {self.n_latents} latents fire, too many to "
                 "hold as many for each; is the SAE one of these activations? Else take smaller "
                 "batches"
             )
-        latents = joined(parts)
-        shape = (*x.shape[:-1], slots)
-        return Latents(latents.indices.reshape(shape), latents.values.reshape(shape))
 
     def encode_parts(self, x: Tensor) -> Iterator[Latents]:
         """The latents of `(..., d_model)`, some tokens `(some, slots)` at a time, in order. Each

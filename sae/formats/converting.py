@@ -26,16 +26,26 @@ def convert(ref: str | Path, out: Path, to: str) -> list[Path]:
         # It becomes a folder's name, and comes from somebody's file.
         if not hookpoint or Path(hookpoint).name != hookpoint or hookpoint == "..":
             raise UsageError(f"{ref} names a hookpoint {hookpoint!r}; mend it, it can be no folder")
-    with told_in_one_line(out):
-        if out.exists() and (out.is_file() or any(out.iterdir())):
-            raise UsageError(f"{out} is not empty; choose a new folder, or remove it first")
     whole = out.resolve()
-    partial = whole.with_name(f".{whole.name}.partial")
+    there = whole.is_dir()
+    # A folder that is there stays itself: it may be where a shell stands, or a mount.
+    partial = (whole if there else whole.parent) / f".{whole.name}.partial"
+    with told_in_one_line(out):
+        if out.is_file() or (there and any(file != partial for file in whole.iterdir())):
+            raise UsageError(f"{out} is not empty; choose a new folder, or remove it first")
     shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
     try:
         places = WRITTEN[to](saes, partial)
         with told_in_one_line(out):
-            partial.replace(whole)
+            _take(partial, whole)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return [out / place.relative_to(partial) for place in places]
+
+
+def _take(partial: Path, whole: Path) -> None:
+    if partial.parent != whole:
+        partial.replace(whole)
+        return
+    for place in list(partial.iterdir()):
+        place.replace(whole / place.name)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lmmsae_eval.errors import UsageError
 from lmmsae_eval.sae.attribution import attribute
 from lmmsae_eval.sae.displacement import as_far, swapped_decoder
 from lmmsae_eval.sae.encoding import encode_at, reconstruct_at
@@ -120,6 +121,23 @@ def test_what_is_encoded_is_what_the_sae_says_of_those_tokens(chosen: list[bool]
     new = reconstruct_at(sae, x, inside)
     torch.testing.assert_close(new[inside], whole[inside])
     assert torch.equal(new[~inside], x[~inside])
+
+
+def test_a_busy_token_among_many_that_are_not_encoded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slot for each that it fires is held at every token."""
+    sae = JumpReLU.random(N_LATENTS, 8, 4, seed=0)
+    x = torch.randn(3, 4, 8, generator=torch.Generator().manual_seed(0))
+    inside = torch.zeros(3, 4, dtype=torch.bool)
+    inside[1, 2] = True
+    slots = encode_at(sae, x, inside).values.shape[-1]
+    monkeypatch.setattr("lmmsae_eval.sae.sae._SLOTS", 12 * slots)
+    encode_at(sae, x, inside)
+    monkeypatch.setattr("lmmsae_eval.sae.sae._SLOTS", 12 * slots - 1)
+    with pytest.raises(UsageError, match=f"one of 12 tokens {slots} of 64 latents fire") as error:
+        encode_at(sae, x, inside)
+    assert "\n" not in str(error.value)
 
 
 def test_gradients_pass_a_reconstruction(sae: JumpReLU, batch: Batch) -> None:

@@ -133,9 +133,14 @@ def test_an_empty_folder_may_be_written_to_also_as_the_present_one(
 ) -> None:
     save_sae(sae, tmp_path / "a" / "model.layers.1")
     (tmp_path / "b").mkdir()
+    inode = (tmp_path / "b").stat().st_ino
     monkeypatch.chdir(tmp_path / "b")
-    assert convert(tmp_path / "a", Path(), "saelens") == [Path("model.layers.1")]
-    assert len(load_sae(tmp_path / "b")) == 1
+    save_sae(sae, Path(".b.partial", "model.layers.9"))  # of a conversion that was killed
+    places = convert(tmp_path / "a", Path(), "saelens")
+    assert places == [Path("model.layers.1")]
+    assert len(load_sae(places[0])) == 1
+    assert [file.name for file in Path().iterdir()] == ["model.layers.1"]
+    assert (tmp_path / "b").stat().st_ino == inode
 
 
 def test_layouts_of_several_families_in_one_folder_are_all_read(
