@@ -109,6 +109,11 @@ class Chair(Task[Subject]):
         asked = read_questions(context.subject.test_questions.records)
         known = [q for q in asked if truth.of_image(str(q.record["filename"])) is not None]
         figures = one_per_figure(known, options.n_captions)
+        if not figures:
+            raise UsageError(
+                "nothing says which objects are in any of the test figures; give --objects that "
+                "name them as the questions do"
+            )
         saes = prefixed(context.subject.main_saes)
         for start in range(0, len(figures), self.batch_size):
             batch = figures[start : start + self.batch_size]

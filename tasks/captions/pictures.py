@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CARDS_EACH = 6
-"""Figures of each verdict at each hookpoint."""
+"""Figures of each verdict at each SAE."""
+_Place = tuple[str | None, str | None]
+"""An SAE and its hookpoint: several may share one."""
 
 
 def caption_cards(
@@ -22,18 +24,18 @@ def caption_cards(
     image_for: Callable[[Record], Image | None],
 ) -> Iterator[Card]:
     """Figures whose caption steering mended, spoilt, or left with what isn't there."""
-    places: dict[tuple[str | None, str], dict[str, Line]] = {}
+    places: dict[tuple[_Place, str], dict[str, Line]] = {}
     for line in lines:
-        key = line["hookpoint"], str(line["detail"].get("figure"))
+        key = (line["sae"], line["hookpoint"]), str(line["detail"].get("figure"))
         places.setdefault(key, {})[line["arm"]] = line
-    shown: dict[tuple[str | None, str], int] = {}
-    for (hookpoint, figure), arms in places.items():
-        before = places.get((None, figure), {}).get(UNTOUCHED)
+    shown: dict[tuple[_Place, str], int] = {}
+    for (place, figure), arms in places.items():
+        before = places.get(((None, None), figure), {}).get(UNTOUCHED)
         if figure not in figures or before is None or STEERED not in arms:
             continue
         verdict = _verdict(before, arms[STEERED])
-        if verdict and shown.get((hookpoint, verdict), 0) < CARDS_EACH:
-            shown[hookpoint, verdict] = shown.get((hookpoint, verdict), 0) + 1
+        if verdict and shown.get((place, verdict), 0) < CARDS_EACH:
+            shown[place, verdict] = shown.get((place, verdict), 0) + 1
             picture = image_for(figures[figure].record)
             yield _card(verdict, {UNTOUCHED: before, **arms}, picture)
 
@@ -81,10 +83,11 @@ def _bars(rows: Iterable[MetricRow]) -> Iterator[dict[str, object]]:
 
 
 def _tradeoff(rows: Sequence[MetricRow]) -> Iterator[dict[str, object]]:
-    made_up = {(r.arm, r.hookpoint): r.value for r in rows if r.metric == "chair_i"}
+    made_up = {(r.arm, r.sae, r.hookpoint): r.value for r in rows if r.metric == "chair_i"}
     for row in rows:
-        if row.metric == "object_recall" and made_up.get((row.arm, row.hookpoint)) is not None:
-            yield _point(row, made_up[row.arm, row.hookpoint]) | {"label": row.arm}
+        share = made_up.get((row.arm, row.sae, row.hookpoint))
+        if row.metric == "object_recall" and share is not None:
+            yield _point(row, share) | {"label": row.arm}
 
 
 def _point(row: MetricRow, x: object) -> dict[str, object]:

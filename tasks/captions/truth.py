@@ -32,9 +32,19 @@ class Truth:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, images: Mapping[str, Iterable[str]]) -> Truth:
-        """Names of objects as they were annotated; what the vocabulary lacks is left out."""
-        found = {file_name(name): vocabulary.known(there) for name, there in images.items()}
-        return cls(vocabulary, {name: frozenset(there) for name, there in found.items()})
+        """Names of objects as they were annotated; what the vocabulary lacks is left out.
+
+        Raises `UsageError` for pictures of one name in several folders that hold other objects.
+        """
+        found: dict[str, frozenset[str]] = {}
+        for path, annotated in images.items():
+            name, there = file_name(path), frozenset(vocabulary.known(annotated))
+            if found.setdefault(name, there) != there:
+                raise UsageError(
+                    f"several pictures are called {name}, with other objects in them; rename them: "
+                    "they are known by their names without folders"
+                )
+        return cls(vocabulary, found)
 
     def of_image(self, filename: str) -> frozenset[str] | None:
         """The objects in a picture, or None for one that nobody annotated."""

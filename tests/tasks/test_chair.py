@@ -108,6 +108,13 @@ def test_objects_come_from_a_file_and_their_names_with_them(speaking, captioned,
     assert rows["object_recall_change", "main"].value == -1.0
 
 
+def test_objects_of_none_of_the_figures_are_refused(captioned, tmp_path):
+    document = {"objects": {"boat": []}, "images": {"elsewhere.png": ["boat"]}}
+    (tmp_path / "o.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="in any of the test figures; give --objects"):
+        captioned(objects={"ref": str(tmp_path / "o.json"), "identity": "1"})
+
+
 def test_of_ones_own_questions_someone_must_say_what_is_in_the_figures(speaking, tmp_path):
     (tmp_path / "q.json").write_text(json.dumps([
         {"category": "VS", "subcategory": "map", "set_id": str(n), "figure_id": "0",

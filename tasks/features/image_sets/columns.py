@@ -32,6 +32,10 @@ class MaskColumn(Protocol):
     def labels(self) -> Sequence[str]:
         """All that it can say."""
 
+    @property
+    def names(self) -> Names | None:
+        """What its values mean; None where they are labels themselves."""
+
     def masks(self, row: Row, size: tuple[int, int]) -> Iterator[tuple[str, Mask]]:
         """(label, `(height, width)` bool) of a row; a label may come several times.
 

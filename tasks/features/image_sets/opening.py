@@ -79,7 +79,7 @@ def open_image_set(
     index = read_index(rows, store, progress)
     bits = NEAR if near is None else near
     words = Words(rows.columns)
-    revision = sha256({"content": index.content, "labels": words.labels, "near": bits})
+    revision = sha256({"content": index.content, "labels": words.meaning, "near": bits})
     search, score = split(index.hashes, bits)
     if not (len(search) and len(score)):
         raise UsageError(

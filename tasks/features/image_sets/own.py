@@ -53,6 +53,14 @@ class Words:
         """label -> concept."""
         return {label: concept for concept, labels in self.labels.items() for label in labels}
 
+    @property
+    def meaning(self) -> list[Any]:
+        """All that labels hang on: the same ones, of other numbers, are other masks."""
+        return [
+            [one.column, one.concept, list(one.labels), sorted((one.names or {}).items())]
+            for one in self.columns
+        ]
+
     def maps(self, row: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
         """concept -> `(layers, height, width)`. Raises `BadImageError`."""
         found = {}

@@ -42,11 +42,18 @@ def _runs(letters: bytes) -> Iterator[int]:
             shift += 5
             if not part & 0x20:
                 break
-            part = next(places) - 48
+            part = _more(places) - 48
         if part & 0x10:
             value -= 1 << shift
         runs.append(value + runs[-2] if len(runs) > 2 else value)
     yield from runs
+
+
+def _more(letters: Iterator[int]) -> int:
+    letter = next(letters, None)
+    if letter is None:
+        raise BadImageError("its run lengths break off")
+    return letter
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> Mask:

@@ -28,7 +28,10 @@ def open_picture(value: Any) -> Image:
         return value
     try:
         return Image.open(io.BytesIO(stored_bytes(value)))
-    except (OSError, ValueError, SyntaxError, TypeError, KeyError) as error:
+    except (
+        *(OSError, ValueError, SyntaxError, TypeError, KeyError),
+        Image.DecompressionBombError,
+    ) as error:
         raise BadImageError(f"it can't be read ({error})") from error
 
 

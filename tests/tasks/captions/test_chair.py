@@ -145,6 +145,17 @@ def test_a_file_that_says_of_no_picture_what_is_in_it_is_one_line(tmp_path, text
         read_truth(tmp_path / "o.json")
 
 
+def test_pictures_of_one_name_with_other_objects_are_refused(tmp_path):
+    images = {"a/1.png": ["boat"], "b/1.png": ["boat"], "c/1.png": ["car"]}
+    document = {"objects": {"boat": [], "car": []}, "images": images}
+    (tmp_path / "o.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match=r"several pictures are called 1\.png"):
+        read_truth(tmp_path / "o.json")
+    del images["c/1.png"]
+    (tmp_path / "o.json").write_text(json.dumps(document))
+    assert read_truth(tmp_path / "o.json").images == {"1.png": {"boat"}}
+
+
 def test_a_folder_without_any_annotations_and_a_path_that_is_not_there_are_refused(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(UsageError, match="says of no picture"):

@@ -99,6 +99,15 @@ def test_a_broken_picture_is_named(tmp_path: Path, open_set: Any) -> None:
         open_set(folder)
 
 
+def test_a_picture_too_large_to_be_opened_is_named(
+    tmp_path: Path, open_set: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path / "set", 6)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadImageError, match=r"00\.png of set: .*mend or remove it"):
+        open_set(folder)
+
+
 def test_pictures_of_any_size_and_form_are_read(tmp_path: Path, open_set: Any) -> None:
     folder = folder_of(tmp_path / "set", 5)
     Image.effect_noise((31, 70), 90).save(folder / "grey.png")

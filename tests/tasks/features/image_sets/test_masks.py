@@ -202,6 +202,18 @@ def test_a_file_of_names_may_lie_anywhere(tmp_path: Path, write: Any, open_set: 
     assert own.score.labels == {"object": ["box", "disc"]}
 
 
+def test_names_moved_by_a_number_are_another_revision(
+    tmp_path: Path, write: Any, open_set: Any
+) -> None:
+    write.ade(tmp_path / "set", 6)
+    found = []
+    for names in (["box", "disc"], [None, "box", "disc"]):
+        (tmp_path / "mine.json").write_text(json.dumps({"mask": names}))
+        found.append(open_set(tmp_path / "set", tmp_path / "mine.json"))
+    assert found[0].score.labels == found[1].score.labels
+    assert found[0].revision != found[1].revision
+
+
 @pytest.mark.parametrize("text", ["{", "3", '{"mask": 3}', '{"mask": {"one": "wall"}}'])
 def test_a_file_that_names_nothing_is_one_line(
     tmp_path: Path, write: Any, open_set: Any, text: str

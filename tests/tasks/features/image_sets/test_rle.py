@@ -55,7 +55,7 @@ def test_what_pycocotools_writes_is_read(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(found, mask)
 
 
-@pytest.mark.parametrize("counts", [[3, 4], [10, -1], "6"])
+@pytest.mark.parametrize("counts", [[3, 4], [10, -1], "6", "o"])
 def test_runs_that_do_not_fill_the_picture_are_refused(counts: object) -> None:
     with pytest.raises(BadImageError, match="run lengths"):
         from_run_lengths({"size": [3, 3], "counts": counts})
