@@ -49,6 +49,7 @@ class BatchChat(OpenAIChat):
         self._failed: dict[str, str] = {}
         self._aside = 0.0
         self._over: IncompleteError | None = None
+        self._later = False
         self._alone = False
 
     def rounds(self, directory: RunDirectory, progress: Progress) -> Iterator[None]:
@@ -70,12 +71,12 @@ class BatchChat(OpenAIChat):
             for names, file in self._spool.files():
                 desk.hand_in(names, file)
             refused = [self._fetched(desk, batch, progress) for batch in desk.under_way()]
-            again = self._over is not None or any(refused)
+            again = self._later or self._over is not None or any(refused)
 
     def _begin(self, desk: BatchDesk) -> None:
         self._under_way = {name for batch in desk.under_way() for name in batch.questions}
         self._gathered, self._spool = {}, Spool()
-        self._aside, self._over = 0.0, None
+        self._aside, self._over, self._later = 0.0, None, False
         self._gathering = True
 
     def _live(self, call: Call, entry: dict[str, Any], *, fresh: bool = False) -> Reply:
@@ -116,6 +117,10 @@ class BatchChat(OpenAIChat):
     def _affordable(self, likely: Mapping[str, int]) -> bool:
         if self._budget is None:
             return True
+        if self._under_way:
+            # What was handed in before a kill is not paid yet: only then is it known what is left.
+            self._later = True
+            return False
         cost = BATCH_SHARE * self._budget.price.of(likely)
         try:
             self._budget.check(self._aside + cost)

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from lmmsae_eval.errors import IncompleteError, UsageError
-from lmmsae_eval.harness.budget import Price
 from lmmsae_eval.harness.rundir import BATCHES, Run, RunDirectory
 
 SCRIPT = Path(__file__).with_name("judged_run.py")
@@ -280,21 +279,3 @@ def test_thirty_kills_and_two_thousand_faults_lose_nothing_and_ask_nothing_twice
         assert run.damage() == []
     sys.stdout.write(f"{provider.faults.total()} faults: {dict(provider.faults)}")
     assert provider.faults.total() >= 2000
-
-
-def test_a_batch_costs_half_and_stops_before_the_limit(
-    script: ModuleType, provider: Any, tmp_path: Path
-) -> None:
-    # 110 tokens at $1,000 a million: $.11 alone, $.055 in a batch; set aside: about $.28 each.
-    price = Price(1000, 1000)
-    with pytest.raises(IncompleteError, match="go on with a higher --cost-limit"):
-        judged(script, tmp_path, provider, limit=0.6, price=price)
-    stopped = len(provider.live) + len(provider.batched)
-
-    run = judged(script, tmp_path, provider, limit=6.0, price=price)
-
-    assert 1 <= stopped < 10
-    assert provider.live[0] not in provider.batched
-    check(run, script)
-    assert run.complete
-    assert len(provider.batched) == len(set(provider.batched)) == 19
