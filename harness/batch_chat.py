@@ -6,6 +6,7 @@ then finds the replies in the transcript as if it had been resumed.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class BatchChat(OpenAIChat):
         self._over: IncompleteError | None = None
         self._later = False
         self._alone = False
+        self._opening = threading.Lock()
+        """Held by the question that goes alone: what it shows counts for all that are gathered."""
 
     def rounds(self, directory: RunDirectory, progress: Progress) -> Iterator[None]:
         """Evaluate a task each time that this yields: it gathers; then all replies are there.
@@ -84,15 +87,17 @@ class BatchChat(OpenAIChat):
         if name in self._failed:
             raise ChatError(self._failed[name])
         # What could not be gathered, as it hangs on another reply, is asked in the usual way.
-        if not self._gathering or self._goes_alone(entry):
+        if not self._gathering:
             return self._alone_or_failed(call, entry, fresh=fresh)
+        with self._opening:
+            if self._goes_alone(entry):
+                return self._alone_or_failed(call, entry, fresh=fresh)
         with self._lock:
             self._gather(call, entry, fresh=fresh)
         raise ChatError(_WAITS)
 
     def _goes_alone(self, entry: Mapping[str, Any]) -> bool:
-        with self._lock:
-            first, self._alone = not self._alone, True
+        first, self._alone = not self._alone, True
         return first and self._transcript.served(entry["requested"]) is None
 
     def _alone_or_failed(self, call: Call, entry: dict[str, Any], *, fresh: bool) -> Reply:

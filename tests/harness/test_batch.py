@@ -146,6 +146,18 @@ def test_an_endpoint_that_takes_no_form_is_asked_again_without(
     assert len(provider.batches) == 2
 
 
+def test_the_first_question_tells_a_batch_that_no_form_is_taken(
+    script: ModuleType, provider: Any, tmp_path: Path
+) -> None:
+    provider.without_forms = True
+
+    run = judged(script, tmp_path, provider)
+
+    check(run, script)
+    assert (run.complete, len(provider.live), len(provider.batches)) == (True, 1, 1)
+    assert {entry["held_to_form"] for entry in run.judge()} == {False}
+
+
 def test_a_batch_whose_making_was_answered_by_silence_is_found_and_not_made_twice(
     script: ModuleType, provider: Any, tmp_path: Path
 ) -> None:
