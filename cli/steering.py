@@ -23,8 +23,9 @@ steering_options = together(
     click.option(
         "--questions",
         metavar="REF",
-        help="For halluc and chair: hallusionbench, pope, amber (see `lmmsae-eval data`), or a "
-        "JSON file in the HallusionBench schema.  [default: the testbed's]",
+        help="For halluc, chair and attr_faithfulness: hallusionbench, pope, amber (see "
+        "`lmmsae-eval data`), or a JSON file in the HallusionBench schema.  "
+        "[default: the testbed's]",
     ),
     click.option(
         "--images",

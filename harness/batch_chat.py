@@ -6,6 +6,7 @@ then finds the replies in the transcript as if it had been resumed.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -49,7 +50,10 @@ class BatchChat(OpenAIChat):
         self._failed: dict[str, str] = {}
         self._aside = 0.0
         self._over: IncompleteError | None = None
+        self._later = False
         self._alone = False
+        self._opening = threading.Lock()
+        """Held by the question that goes alone: what it shows counts for all that are gathered."""
 
     def rounds(self, directory: RunDirectory, progress: Progress) -> Iterator[None]:
         """Evaluate a task each time that this yields: it gathers; then all replies are there.
@@ -70,12 +74,12 @@ class BatchChat(OpenAIChat):
             for names, file in self._spool.files():
                 desk.hand_in(names, file)
             refused = [self._fetched(desk, batch, progress) for batch in desk.under_way()]
-            again = self._over is not None or any(refused)
+            again = self._later or self._over is not None or any(refused)
 
     def _begin(self, desk: BatchDesk) -> None:
         self._under_way = {name for batch in desk.under_way() for name in batch.questions}
         self._gathered, self._spool = {}, Spool()
-        self._aside, self._over = 0.0, None
+        self._aside, self._over, self._later = 0.0, None, False
         self._gathering = True
 
     def _live(self, call: Call, entry: dict[str, Any], *, fresh: bool = False) -> Reply:
@@ -83,15 +87,17 @@ class BatchChat(OpenAIChat):
         if name in self._failed:
             raise ChatError(self._failed[name])
         # What could not be gathered, as it hangs on another reply, is asked in the usual way.
-        if not self._gathering or self._goes_alone(entry):
+        if not self._gathering:
             return self._alone_or_failed(call, entry, fresh=fresh)
+        with self._opening:
+            if self._goes_alone(entry):
+                return self._alone_or_failed(call, entry, fresh=fresh)
         with self._lock:
             self._gather(call, entry, fresh=fresh)
         raise ChatError(_WAITS)
 
     def _goes_alone(self, entry: Mapping[str, Any]) -> bool:
-        with self._lock:
-            first, self._alone = not self._alone, True
+        first, self._alone = not self._alone, True
         return first and self._transcript.served(entry["requested"]) is None
 
     def _alone_or_failed(self, call: Call, entry: dict[str, Any], *, fresh: bool) -> Reply:
@@ -116,6 +122,10 @@ class BatchChat(OpenAIChat):
     def _affordable(self, likely: Mapping[str, int]) -> bool:
         if self._budget is None:
             return True
+        if self._under_way:
+            # What was handed in before a kill is not paid yet: only then is it known what is left.
+            self._later = True
+            return False
         cost = BATCH_SHARE * self._budget.price.of(likely)
         try:
             self._budget.check(self._aside + cost)

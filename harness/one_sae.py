@@ -36,8 +36,8 @@ def of_sae(run: Run, name: str) -> PartOfRun:
 
 def _first(line: Line) -> Line:
     """As the only SAE at its hookpoint would have it: a second one's ids have a number there."""
-    hookpoint = line["hookpoint"]
-    number, slash, rest = str(line["id"]).removeprefix(f"{hookpoint}#").partition("/")
-    if hookpoint is None or not slash or not number.isdecimal():
+    hookpoint, name = line["hookpoint"], str(line["id"])
+    number, slash, rest = name.removeprefix(f"{hookpoint}#").partition("/")
+    if not name.startswith(f"{hookpoint}#") or not slash or not number.isdecimal():
         return line
     return {**line, "id": f"{hookpoint}/{rest}"}

@@ -71,6 +71,7 @@ class Provider(ThreadingHTTPServer):
         self.refusals: Counter[str] = Counter()
         """By the method and the path's first part, so many requests to refuse with 500."""
         self.without_batches = False
+        self.without_forms = False
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.seen: Counter[str] = Counter()
@@ -139,7 +140,7 @@ class Provider(ThreadingHTTPServer):
             "no_response": ([{"custom_id": name}], []),
             "no_object": ([row(name, [bad])], []),
         }
-        kind = self.rows.get(place, "")
+        kind = self.rows.get(place, "400_form" if self.without_forms else "")
         if not kind and self.random.random() < self.share:
             kind = self.random.choice(sorted(set(kinds) - {"400_form"}))
         if kind == "400_form" and "response_format" not in line["body"]:
@@ -158,7 +159,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused():
             return
         if self.path == "/v1/chat/completions":
-            code = code_of(json.loads(body))
+            asked = json.loads(body)
+            if self.server.without_forms and "response_format" in asked:
+                time.sleep(0.1)
+                self._send({"error": {"message": "no response_format"}}, 400)
+                return
+            code = code_of(asked)
             self.server.live.append(code)
             said = completion("1" if self.server.mumbles else verdict(code), self.server.model)
             said["choices"][0]["finish_reason"] = self.server.finish

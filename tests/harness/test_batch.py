@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from lmmsae_eval.errors import IncompleteError, UsageError
-from lmmsae_eval.harness.budget import Price
 from lmmsae_eval.harness.rundir import BATCHES, Run, RunDirectory
 
 SCRIPT = Path(__file__).with_name("judged_run.py")
@@ -145,6 +144,18 @@ def test_an_endpoint_that_takes_no_form_is_asked_again_without(
     check(run, script)
     assert (run.complete, statuses(run)) == (True, {"ok": 20})
     assert len(provider.batches) == 2
+
+
+def test_the_first_question_tells_a_batch_that_no_form_is_taken(
+    script: ModuleType, provider: Any, tmp_path: Path
+) -> None:
+    provider.without_forms = True
+
+    run = judged(script, tmp_path, provider)
+
+    check(run, script)
+    assert (run.complete, len(provider.live), len(provider.batches)) == (True, 1, 1)
+    assert {entry["held_to_form"] for entry in run.judge()} == {False}
 
 
 def test_a_batch_whose_making_was_answered_by_silence_is_found_and_not_made_twice(
@@ -280,21 +291,3 @@ def test_thirty_kills_and_two_thousand_faults_lose_nothing_and_ask_nothing_twice
         assert run.damage() == []
     sys.stdout.write(f"{provider.faults.total()} faults: {dict(provider.faults)}")
     assert provider.faults.total() >= 2000
-
-
-def test_a_batch_costs_half_and_stops_before_the_limit(
-    script: ModuleType, provider: Any, tmp_path: Path
-) -> None:
-    # 110 tokens at $1,000 a million: $.11 alone, $.055 in a batch; set aside: about $.28 each.
-    price = Price(1000, 1000)
-    with pytest.raises(IncompleteError, match="go on with a higher --cost-limit"):
-        judged(script, tmp_path, provider, limit=0.6, price=price)
-    stopped = len(provider.live) + len(provider.batched)
-
-    run = judged(script, tmp_path, provider, limit=6.0, price=price)
-
-    assert 1 <= stopped < 10
-    assert provider.live[0] not in provider.batched
-    check(run, script)
-    assert run.complete
-    assert len(provider.batched) == len(set(provider.batched)) == 19

@@ -40,9 +40,10 @@ class Steering(Task[dict[str, float]]):
             yield Sample(f"alone/{i}", f"{i}", arm="untouched")
         for place, name in enumerate(context.subject):
             prefix = f"{HOOKPOINT}#{place + 1}" if place else HOOKPOINT
+            where = {"sae": name, "hookpoint": HOOKPOINT}
             for i in range(N):
-                where = {"sae": name, "hookpoint": HOOKPOINT}
                 yield Sample(f"{prefix}/main/{i}", f"{i}", **where)  # type: ignore[arg-type]
+            yield Sample(f"{name}/{HOOKPOINT}/7", "7", arm="latent", latent=7, **where)  # type: ignore[arg-type]
 
     def evaluate(self, samples: Sequence[Sample], context: Any) -> Sequence[Outcome]:
         return [
@@ -91,6 +92,14 @@ def test_a_part_is_what_a_run_of_that_sae_alone_would_be(make: Make) -> None:
     assert part.metrics == [row for row in alone.metrics if row["sae"] is not None]
     (row,) = compare(part, alone, by="layer").rows
     assert (row.difference, row.n_pairs, row.outcome) == (0.0, N, "tied")
+
+
+def test_an_sae_whose_name_is_a_number_keeps_the_names_of_its_latents(make: Make) -> None:
+    run = make({"256": 0.5, "512": 0.7})
+
+    latents = [line["id"] for line in of_sae(run, "512").lines("toy/steering") if line["latent"]]
+
+    assert latents == [f"512/{HOOKPOINT}/7"]
 
 
 def test_a_part_names_its_run_and_its_sae(make: Make) -> None:
