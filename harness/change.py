@@ -8,6 +8,7 @@ from typing import Any
 
 from .difference import Change, Scores, changes
 from .snapshot import Item, Snapshot
+from .task import TOO_FEW
 
 Row = Mapping[str, Any]
 _Z95 = 1.959963984540054
@@ -72,7 +73,7 @@ def by_intervals(before: Row, now: Row) -> Change:
 
 def _insufficient(row: Row) -> bool:
     """Too few clusters; a baseline of an older version says nothing about that."""
-    return row.get("note") == "insufficient"
+    return row.get("note") == TOO_FEW
 
 
 def _standard_error(row: Row) -> float | None:

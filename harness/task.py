@@ -79,6 +79,10 @@ class Metric:
     """Shown by default in tables."""
 
 
+TOO_FEW = "insufficient"
+"""The note of a row whose n is too small to say anything: the word is shown in its place."""
+
+
 @dataclass(frozen=True, slots=True)
 class MetricRow:
     """One number of a run, with its n, its interval and how that was made."""
@@ -98,7 +102,7 @@ class MetricRow:
     null: float | None = None
     """The value of the main control, when there is one, for the same cell."""
     note: str | None = None
-    """`insufficient` when n is too small to say anything, or a caveat."""
+    """`TOO_FEW`, or a caveat."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from typing import Any
 
 from ..harness.identity import sha256
 from ..harness.results import layer_of
+from ..harness.task import TOO_FEW
 from .board import Submission
-
-INSUFFICIENT = "insufficient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +173,7 @@ def _bounds(entry: Entry, metric: str, higher_is_better: bool | None) -> _Bounds
     """The interval, turned so that more is better."""
     row = entry.scores.get(metric, {})
     low, high = row.get("ci_low"), row.get("ci_high")
-    if higher_is_better is None or low is None or high is None or row["note"] == INSUFFICIENT:
+    if higher_is_better is None or low is None or high is None or row["note"] == TOO_FEW:
         return None
     return (low, high) if higher_is_better else (-high, -low)
 

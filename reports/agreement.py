@@ -8,11 +8,12 @@ from typing import Any
 
 from ..errors import UsageError
 from ..harness.rundir import Run
+from ..harness.task import TOO_FEW
 from .answers import collected
 from .rating_metrics import METRICS
 from .rating_plots import more_ratings
 from .rating_rows import GATE
-from .table import INSUFFICIENT, MISSING, number
+from .table import MISSING, number
 
 TASK = "ratings"
 _GROUPS = {
@@ -63,14 +64,14 @@ def _rows(run: Run) -> list[dict[str, Any]]:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     titles = {metric.name: metric.title for metric in METRICS}
-    note = "" if row["note"] in (None, INSUFFICIENT) else str(row["note"])
-    few = row["note"] == INSUFFICIENT
+    note = "" if row["note"] in (None, TOO_FEW) else str(row["note"])
+    few = row["note"] == TOO_FEW
     low, high = row["ci_low"], row["ci_high"]
     interval = MISSING if few or low is None else f"[{number(low)}, {number(high)}]"
     return [
         titles[row["metric"]],
         "" if row["arm"] == "main" else row["arm"],
-        INSUFFICIENT if few else number(row["value"]),
+        TOO_FEW if few else number(row["value"]),
         interval,
         f"{row['n_ok']}/{row['n_total']}",
         note,

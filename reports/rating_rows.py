@@ -9,7 +9,7 @@ from math import sqrt
 from ..harness import agreement as ag
 from ..harness.prediction_powered import people_alone, prediction_powered
 from ..harness.statistics import INSUFFICIENT, Interval, wilson
-from ..harness.task import Line, MetricRow
+from ..harness.task import TOO_FEW, Line, MetricRow
 from .answers import Answers, collected
 
 PREVALENCE = (0.1, 0.9)
@@ -195,5 +195,5 @@ def _row(
         ci_method=interval.method,
         arm=arm,
         concept=concept,
-        note="insufficient" if few else note,
+        note=TOO_FEW if few else note,
     )

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..harness.rundir import Run
-
-INSUFFICIENT = "insufficient"
-"""The note of a cell whose n is too small: the word is printed in the number's place."""
+from ..harness.task import TOO_FEW
 
 MISSING = "–"
 COLUMNS = ("task", "layer", "metric", "score", "95 % interval", "n", "coverage", "null")
@@ -45,7 +43,7 @@ class ScoreRow:
 
     @property
     def insufficient(self) -> bool:
-        return self.note == INSUFFICIENT
+        return self.note == TOO_FEW
 
     @property
     def caveat(self) -> str | None:
@@ -54,7 +52,7 @@ class ScoreRow:
 
     @property
     def score_text(self) -> str:
-        return INSUFFICIENT if self.insufficient else number(self.value)
+        return TOO_FEW if self.insufficient else number(self.value)
 
     @property
     def interval_text(self) -> str:

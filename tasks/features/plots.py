@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ...harness.results import layer_of
-from ...harness.task import MetricRow, Plot
+from ...harness.task import TOO_FEW, MetricRow, Plot
 from .imageset import CONCEPTS
 
 
@@ -18,9 +18,15 @@ def by_layer(rows: Sequence[MetricRow], metric: str, title: str) -> Plot:
 
 
 def by_concept(rows: Sequence[MetricRow], metric: str, title: str) -> Plot:
-    """One bar per concept and arm, all hookpoints together."""
-    chosen = [r for r in rows if r.metric == metric and r.concept and not r.hookpoint]
-    chosen.sort(key=lambda r: _order(r.concept))
+    """One bar per concept and arm, all hookpoints together; none where n says too little."""
+    chosen = [
+        r
+        for r in rows
+        if r.metric == metric and r.concept and not r.hookpoint and r.note != TOO_FEW
+    ]
+    # By arm first: the first series is the same as in the plot by layer.
+    arms = list(dict.fromkeys(row.arm for row in rows))
+    chosen.sort(key=lambda r: (arms.index(r.arm), _order(r.concept)))
     return Plot(title, "bars", "concept", metric, list(_points(chosen, lambda r: r.concept)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...harness.statistics import INSUFFICIENT, Interval, mean_interval
-from ...harness.task import Line, MetricRow
+from ...harness.task import TOO_FEW, Line, MetricRow
 
 if TYPE_CHECKING:
     from ...harness.task import Metric
@@ -133,7 +133,7 @@ def row(
         arm=arm,
         concept=cell.concept,
         null=null,
-        note=note or ("insufficient" if interval.n_clusters < INSUFFICIENT else None),
+        note=note or (TOO_FEW if interval.n_clusters < INSUFFICIENT else None),
     )
 
 

@@ -12,7 +12,7 @@ from ...harness.statistics import (
     mcnemar_exact,
     mean_interval,
 )
-from ...harness.task import Line, MetricRow
+from ...harness.task import TOO_FEW, Line, MetricRow
 from .arms import RECONSTRUCTION, STEERED, STEERED_REPLACE
 from .benchmark import NO, YES, BenchmarkScores, score
 from .classification import by_class
@@ -83,14 +83,14 @@ class Cell:
             sae=self.sae,
             hookpoint=self.hookpoint,
             arm=self.arm,
-            note="insufficient" if interval.method and interval.insufficient else None,
+            note=TOO_FEW if interval.method and interval.insufficient else None,
         )
 
     def mean(self, metric: str, values: Values, concept: str | None = None) -> MetricRow:
         """The mean of `values` with a bootstrap over families."""
         share = metric not in SIGNED
         interval = mean_interval(values.numbers, values.clusters, share=share, seed=_SEED)
-        few = "insufficient" if interval.n and interval.insufficient else None
+        few = TOO_FEW if interval.n and interval.insufficient else None
         return replace(self.row(metric, interval, values.n_total), concept=concept, note=few)
 
     def number(self, metric: str, value: float | None, n: int) -> MetricRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -21,6 +22,7 @@ def svg(kind: str, *points: dict[str, Any]) -> str:
     return drawn.svg
 
 
+MARKER = r'<path id="\w+" d="([^"]+)"'
 POINT = {"x": "boat", "y": 0.5, "low": 0.4, "high": 0.6, "series": "main"}
 
 
@@ -92,3 +94,14 @@ def test_no_name_of_a_point_leaves_the_picture(monkeypatch: pytest.MonkeyPatch) 
         box = text.get_window_extent()
         assert picture.x0 <= box.x0
         assert box.x1 <= picture.x1
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [("bars", r"<pattern"), ("lines", r"stroke-dasharray"), ("scatter", MARKER)]
+)
+def test_a_series_that_shares_a_colour_with_another_has_another_form(kind: str, form: str) -> None:
+    def forms(n: int) -> set[str]:
+        named = (POINT | {"series": f"arm {i}"} for i in range(n))
+        return set(re.findall(form, svg(kind, *named)))
+
+    assert forms(6) < forms(7)
